@@ -1,0 +1,5 @@
+"""`python -m minidalle2` is the command `minidalle2`."""
+
+from minidalle2.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,226 @@
+"""The command line: `minidalle2 draw | train | evaluate | export`.
+
+Here are only the options and the errors. Each command has its own file in commands/, imported when
+it runs: torch takes a second to import, and `--help` should take none.
+"""
+
+import argparse
+import io
+import math
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+WORLDS = ("shapes",)
+DEVICES = ("auto", "cpu", "cuda", "mps")
+LARGEST_SEED = 2**53  # every JSON reader holds integers up to here exactly
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for an error, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a narrow console must not fail on a wide prompt
+            stream.reconfigure(errors="replace")
+    try:
+        args = build_parser().parse_args(argv)
+        import_module(f"minidalle2.commands.{args.command}").run(args)
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "stopped", 130)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        return _fail(f"could not read or write{where}: {(error.strerror or str(error)).lower()}", 2)
+    except _known_errors() as error:
+        return _fail(str(error), 2)
+    return 0
+
+
+def _known_errors() -> tuple[type[Exception], ...]:
+    """What bad input raises; anything else is our bug and keeps its traceback."""
+    from minidalle2.training.checkpoints import CheckpointError
+    from minidalle2.training.loop import TrainingError
+
+    return ValueError, CheckpointError, TrainingError
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"minidalle2: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """A wrong option is an error like all others: one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see `{self.prog} --help`")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="minidalle2",
+        description="DALL·E 2, small enough to train on a laptop: text → picture.",
+        epilog="`minidalle2 COMMAND --help` shows a command's options and an example.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_draw(_command(
+        commands, "draw", "draw pictures of prompts",
+        "Draw each prompt: one PNG a picture, grid.png with all of them, and manifest.jsonl.",
+        'minidalle2 draw "a small red circle above a large blue square" -n 4 --out outputs',
+    ))  # fmt: skip
+    _add_train(_command(
+        commands, "train", "train one stage, or all of them in order",
+        "Train a stage, or all in order, from nothing. Ctrl-C keeps the model; --resume goes on.",
+        "minidalle2 train all --profile laptop\n  minidalle2 train clip --profile laptop --resume",
+    ))  # fmt: skip
+    _add_evaluate(_command(
+        commands, "evaluate", "measure how well trained weights do",
+        "Measure trained weights: a table with 95 % intervals, a row as soon as it is known.",
+        "minidalle2 evaluate --what prompts,clip -n 500 --json results.json",
+    ))  # fmt: skip
+    _add_export(_command(
+        commands, "export", "write captioned pictures of a world as a dataset",
+        "Write captioned pictures and their ground truth in Hugging Face's imagefolder convention.",
+        "minidalle2 export --world shapes --split train -n 1000 --size 64 --out data/train",
+    ))  # fmt: skip
+    return parser
+
+
+def _command(commands, name: str, summary: str, description: str, example: str) -> _Parser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_draw(parser: _Parser) -> None:
+    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to draw, in quotes")
+    parser.add_argument(
+        "--prompts-file", type=Path, metavar="FILE",
+        help="a prompt a line, in UTF-8; blank lines and those that start with # are skipped",
+    )  # fmt: skip
+    _add_world(parser)
+    parser.add_argument(
+        "-n", type=_integer(1, 10_000), default=1, metavar="N",
+        help="pictures of each prompt, with seeds S, S+1, … (default 1)",
+    )  # fmt: skip
+    _add_seed(parser)
+    parser.add_argument(
+        "--guidance", type=_guidance, metavar="G",
+        help="how closely the decoder follows the prompt: 0 ignores it, 1 is unguided (default 2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--size", type=int, choices=(32, 64, 128), default=128, help="pixels (default 128)"
+    )
+    _add_weights(parser)
+    _add_device(parser)
+    parser.add_argument(
+        "--out", type=Path, default=Path("outputs"), metavar="DIR", help="(default outputs)"
+    )
+
+
+def _add_train(parser: _Parser) -> None:
+    parser.add_argument(
+        "stage", metavar="STAGE",
+        help="one of tokenizer, clip, prior, decoder, upsampler64, upsampler128, judge; or all, "
+        "which is all but the judge",
+    )  # fmt: skip
+    _add_world(parser)
+    parser.add_argument(
+        "--profile", choices=("smoke", "laptop", "full"), default="laptop",
+        help="smoke: seconds, to see that it runs; laptop: under 45 minutes on 2 CPU cores; "
+        "full: for a GPU or a night (default laptop)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--minutes", type=_minutes, metavar="M",
+        help="stop after M minutes; with `all` they are shared out among the stages",
+    )  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="go on with what is in --out")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="(default runs/WORLD)")
+    _add_device(parser)
+
+
+def _add_evaluate(parser: _Parser) -> None:
+    _add_world(parser)
+    _add_weights(parser)
+    parser.add_argument(
+        "--what", default="all", metavar="LIST",
+        help="all, or some of judge,clip,probe,prompts (default all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-n", type=_integer(1, 100_000), default=500, metavar="N",
+        help="prompts a row (default 500)",
+    )  # fmt: skip
+    _add_seed(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    _add_device(parser)
+
+
+def _add_export(parser: _Parser) -> None:
+    _add_world(parser)
+    parser.add_argument(
+        "--split", default="train", metavar="NAME",
+        help="train, seen, pairs, combinations or phrasings (default train)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-n", type=_integer(1, 1_000_000), default=1000, metavar="N", help="pictures (default 1000)"
+    )
+    parser.add_argument(
+        "--size", type=_integer(8, 2048), default=64, metavar="PX", help="pixels (default 64)"
+    )
+    _add_seed(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+
+
+def _add_world(parser: _Parser) -> None:
+    parser.add_argument("--world", choices=WORLDS, default="shapes", help="(default shapes)")
+
+
+def _add_seed(parser: _Parser) -> None:
+    parser.add_argument(
+        "--seed", type=_integer(0, LARGEST_SEED), default=0, metavar="S",
+        help="same seed, same result (default 0)",
+    )  # fmt: skip
+
+
+def _add_weights(parser: _Parser) -> None:
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR",
+        help="a folder that `train` made (default: the weights that came with minidalle2)",
+    )  # fmt: skip
+
+
+def _add_device(parser: _Parser) -> None:
+    parser.add_argument(
+        "--device", choices=DEVICES, default="auto", help="auto takes cuda, else mps, else cpu"
+    )
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.strip().isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _number(text: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low} to {high}")
+    return value
+
+
+def _guidance(text: str) -> float:
+    return _number(text, 0, 100)
+
+
+def _minutes(text: str) -> float:
+    return _number(text, 0.01, 100_000)

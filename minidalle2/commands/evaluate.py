@@ -1,0 +1,63 @@
+"""`minidalle2 evaluate`: a table of how well trained weights do, and the same as JSON."""
+
+import os
+import platform
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+
+from minidalle2.commands.options import pick_device
+from minidalle2.dalle2 import WEIGHTS
+from minidalle2.evaluation.report import WHAT, evaluate
+from minidalle2.training.checkpoints import write_json
+
+HEADER = f"{'what':8}  {'name':34}  {'split':12}  {'n':>6}  {'accuracy':>8}  95 % interval"
+
+
+def run(args: Namespace) -> None:
+    what = chosen(args.what)
+    device = pick_device(args.device)
+    folder = args.weights or WEIGHTS / args.world
+    started, rows = time.monotonic(), []
+    for row in evaluate(folder, device, what, args.n, args.seed):
+        if not rows:
+            print(HEADER)
+        print(table_line(row), flush=True)
+        rows.append(row)
+        if args.json:  # after every row: an hour's rows survive Ctrl-C
+            save(args.json, rows, device, (time.monotonic() - started) / 60)
+    if args.json:
+        print(f"written to {args.json}")
+
+
+def chosen(text: str) -> list[str]:
+    """'prompts,clip' → ['prompts', 'clip']."""
+    what = list(WHAT) if text == "all" else [name.strip() for name in text.split(",")]
+    for name in what:
+        if name not in WHAT:
+            raise ValueError(
+                f"can't evaluate {name!r}; --what takes all or some of {','.join(WHAT)}"
+            )
+    return what
+
+
+def table_line(row: dict) -> str:
+    line = f"{row['what']:8}  {row['name']:34}  {row['split']:12}  {row['n']:6}"
+    line += f"  {row['accuracy']:8.1%}"
+    if row["low"] is not None:
+        line += f"  {row['low']:.1%} to {row['high']:.1%}"
+    return line
+
+
+def save(path: Path, rows: list[dict], device: torch.device, minutes: float) -> None:
+    write_json(path, {"rows": rows, "hardware": hardware(device), "minutes": round(minutes, 2)})
+
+
+def hardware(device: torch.device) -> str:
+    """What the numbers were measured on, in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    cores = f"{os.cpu_count()} {platform.machine()} cores"
+    return f"{device.type}, {cores}, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -1,0 +1,33 @@
+"""What several commands check before they start."""
+
+import os
+from pathlib import Path
+
+import torch
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA, else MPS, else the CPU. Raises ValueError where the named one is missing."""
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(device for device, there in available.items() if there)
+    if not available[name]:
+        raise ValueError(f"there is no {name} device here; use --device auto or --device cpu")
+    return torch.device(name)
+
+
+def make_folder(path: Path) -> Path:
+    """The folder, made if need be. Raises ValueError where nothing can be written to it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise ValueError(
+            f"can't write to the folder {path} ({error.strerror}); choose another --out"
+        ) from error
+    return path

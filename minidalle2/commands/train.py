@@ -1,0 +1,81 @@
+"""`minidalle2 train`: one stage, or all of them in order, with a progress bar."""
+
+import time
+from argparse import Namespace
+from contextlib import closing
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from minidalle2.commands.options import make_folder, pick_device
+from minidalle2.training.recipes import split_minutes
+from minidalle2.training.stages import ALL, STAGES, train_stage
+
+
+def run(args: Namespace) -> None:
+    stages = chosen_stages(args.stage)
+    device = pick_device(args.device)
+    folder = args.out or Path("runs") / args.world
+    if not args.resume:
+        refuse_to_start_over(folder, stages)
+    make_folder(folder)
+    minutes = {args.stage: args.minutes}
+    if args.minutes and args.stage == "all":
+        minutes = split_minutes(list(stages), args.minutes)
+    spent = {}
+    for stage in stages:
+        try:
+            spent[stage] = train(stage, folder, args.profile, device, minutes.get(stage))
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(where_it_stopped(folder, stage)) from stop
+    if len(spent) > 1:
+        print(f"{'all':12}  {sum(spent.values()):6.1f} min, in {folder}")
+
+
+def chosen_stages(name: str) -> tuple[str, ...]:
+    if name == "all":
+        return tuple(ALL)
+    if name not in STAGES:
+        raise ValueError(f"unknown stage {name!r}; train all, or one of {', '.join(STAGES)}")
+    return (name,)
+
+
+def refuse_to_start_over(folder: Path, stages: tuple[str, ...]) -> None:
+    """Raises ValueError where a training would be continued or lost unasked."""
+    for stage in stages:
+        if (folder / stage / "training.safetensors").exists():
+            raise ValueError(
+                f"{folder / stage} already holds a training of {stage}; go on with --resume, or "
+                "train into another folder with --out"
+            )
+
+
+def where_it_stopped(folder: Path, stage: str) -> str:
+    if (folder / stage / "training.safetensors").exists():
+        return (
+            f"stopped; {stage} as far as it got is kept in {folder / stage}, and the same command "
+            "with --resume goes on"
+        )
+    return f"stopped before {stage} had begun; the same command with --resume goes on"
+
+
+def train(
+    stage: str, folder: Path, profile: str, device: torch.device, minutes: float | None
+) -> float:
+    """Train one stage to its end; → the minutes it took this time."""
+    started, step = time.monotonic(), None
+    with (
+        closing(train_stage(stage, folder, profile, device, minutes)) as steps,
+        tqdm(desc=stage, unit="step", leave=False, disable=None) as bar,  # None: only on a terminal
+    ):
+        for step in steps:
+            if bar.total is None:  # steps of earlier sittings must not count for the rate
+                bar.initial = bar.n = step.step - 1
+            bar.total = step.total
+            bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
+            bar.update()
+    spent = (time.monotonic() - started) / 60
+    ended = f", {step.step:,} steps, loss {step.loss:.4f}" if step else ""
+    print(f"{stage:12}  {spent:6.1f} min{ended}", flush=True)
+    return spent

@@ -1,0 +1,197 @@
+"""The whole machine: text → tokens → text embedding → image embedding → 32 → 64 → 128 px.
+
+`generate` keeps every intermediate, starts after any stage that you bring the result of, and stops
+after any stage you name. Paper: figure 2.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from minidalle2.clip import CLIP, CLIPConfig
+from minidalle2.decoder import CHANNELS, Decoder, DecoderConfig
+from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
+from minidalle2.prior import Prior, PriorConfig, best_candidate
+from minidalle2.tokenizer import Tokenizer
+from minidalle2.training.checkpoints import CheckpointError, load_model
+from minidalle2.upsampler import Upsampler, UpsamplerConfig
+
+STAGES = ("text_embedding", "image_embedding", "image32", "image64", "image128")
+WEIGHTS = Path(__file__).parent / "weights"  # the committed weights, a folder a world
+
+
+@dataclass
+class Sampling:
+    """How each stage is sampled."""
+
+    candidates: int = 2  # draws of z_i, of which the one nearest to z_t is kept
+    prior_steps: int = 20
+    prior_guidance: float = 1.0
+    decoder_steps: int = 25
+    decoder_guidance: float = 2.0
+    upsampler64_steps: int = 6
+    upsampler128_steps: int = 4
+
+
+@dataclass
+class Generation:
+    """What each stage made; None where `generate` did not get to it or started after it."""
+
+    prompts: list[str]
+    tokens: Tensor  # (B, T)
+    text_embedding: Tensor  # z_t (B, E), unit length
+    candidates: Tensor | None = None  # (B, n, E), unit length
+    image_embedding: Tensor | None = None  # z_i (B, E), unit length
+    image32: Tensor | None = None  # (B, 3, 32, 32) in [-1, 1]
+    image64: Tensor | None = None
+    image128: Tensor | None = None
+
+
+@dataclass
+class StartingNoise:
+    """x_T of each stage, in place of the noise that the seeds would give."""
+
+    prior: Tensor | None = None  # (B, n, E)
+    decoder: Tensor | None = None  # (B, 3, 32, 32)
+    upsampler64: Tensor | None = None  # (B, 3, 64, 64)
+    upsampler128: Tensor | None = None  # (B, 3, 128, 128)
+
+
+class DALLE2:
+    """A tokenizer and the five networks, all on one device."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        clip: CLIP,
+        prior: Prior,
+        decoder: Decoder,
+        upsampler64: Upsampler,
+        upsampler128: Upsampler,
+    ):
+        self.tokenizer = tokenizer
+        self.clip, self.prior, self.decoder = clip, prior, decoder
+        self.upsampler64, self.upsampler128 = upsampler64, upsampler128
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> "DALLE2":
+        """From a folder with tokenizer.json and a checkpoint folder a stage."""
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise CheckpointError(
+                f"there are no weights in {folder} (no tokenizer.json); train them with "
+                "`minidalle2 train all`, or check the path"
+            )
+        return cls(
+            Tokenizer.load(path),
+            load_model(folder / "clip", "clip", CLIPConfig, CLIP).to(device),
+            load_model(folder / "prior", "prior", PriorConfig, Prior).to(device),
+            load_model(folder / "decoder", "decoder", DecoderConfig, Decoder).to(device),
+            load_model(folder / "upsampler64", "upsampler64", UpsamplerConfig, Upsampler).to(device),
+            load_model(folder / "upsampler128", "upsampler128", UpsamplerConfig, Upsampler).to(device),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.clip.parameters()).device
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: list[str],
+        seeds: list[int] | None = None,
+        sampling: Sampling | None = None,
+        noise: StartingNoise | None = None,
+        stop_after: str = "image128",
+        image_embedding: Tensor | None = None,
+        image32: Tensor | None = None,
+        image64: Tensor | None = None,
+    ) -> Generation:
+        """Draw one picture a prompt; `seeds` (one a prompt, default 0, 1, …) decide all noise.
+
+        A given `image_embedding`, `image32` or `image64` is taken for that stage's result, and the
+        stages before it are skipped. `stop_after` is one of STAGES. A picture depends on its own
+        prompt and seed only, not on the others of the batch. Raises ValueError for an empty prompt,
+        PromptTooLong for one beyond the context.
+        """
+        if stop_after not in STAGES:
+            raise ValueError(f"unknown stage {stop_after!r}; stop after one of {', '.join(STAGES)}")
+        sampling, noise = sampling or Sampling(), noise or StartingNoise()
+        seeds = list(range(len(prompts))) if seeds is None else seeds
+        made = self._read(prompts)
+        steps = STAGES[: STAGES.index(stop_after) + 1]
+        made.image_embedding, made.image32, made.image64 = image_embedding, image32, image64
+        decoded = image32 is not None or image64 is not None
+        if "image_embedding" in steps and made.image_embedding is None and not decoded:
+            self._imagine(made, seeds, sampling, noise)
+        if "image32" in steps and not decoded:
+            self._decode(made, seeds, sampling, noise)
+        if "image64" in steps and made.image64 is None:
+            x_T = _given_or_drawn(noise.upsampler64, seeds, 2, (CHANNELS, 64, 64))
+            made.image64 = _enlarge(self.upsampler64, made.image32, x_T, sampling.upsampler64_steps)
+        if "image128" in steps:
+            x_T = _given_or_drawn(noise.upsampler128, seeds, 3, (CHANNELS, 128, 128))
+            made.image128 = _enlarge(
+                self.upsampler128, made.image64, x_T, sampling.upsampler128_steps
+            )
+        return made
+
+    def _read(self, prompts: list[str]) -> Generation:
+        """text → tokens → text embedding."""
+        tokens = self.tokenizer([clean(prompt) for prompt in prompts]).to(self.device)
+        return Generation(prompts, tokens, self.clip.encode_text(tokens))
+
+    def _imagine(
+        self, made: Generation, seeds: list[int], sampling: Sampling, noise: StartingNoise
+    ) -> None:
+        """text embedding → image embedding."""
+        shape = (sampling.candidates, self.prior.config.clip_embedding)
+        x_T = _given_or_drawn(noise.prior, seeds, 0, shape).to(self.device)
+        made.candidates = self.prior.candidates(
+            made.text_embedding, made.tokens, x_T, sampling.prior_steps, sampling.prior_guidance
+        )
+        made.image_embedding = best_candidate(made.candidates, made.text_embedding)
+
+    def _decode(
+        self, made: Generation, seeds: list[int], sampling: Sampling, noise: StartingNoise
+    ) -> None:
+        """image embedding (and tokens) → 32 px."""
+        size = self.decoder.config.image_size
+        x_T = _given_or_drawn(noise.decoder, seeds, 1, (CHANNELS, size, size)).to(self.device)
+        denoise = self.decoder.denoiser(
+            made.image_embedding.to(self.device), made.tokens, sampling.decoder_guidance
+        )
+        diffusion, steps = self.decoder.diffusion, sampling.decoder_steps
+        made.image32 = last(ddim(diffusion, denoise, x_T, steps, clip_to_image))
+
+
+def _enlarge(upsampler: Upsampler, low: Tensor, x_T: Tensor, steps: int) -> Tensor:
+    """S px → 2S px."""
+    device = next(upsampler.parameters()).device
+    denoise = upsampler.denoiser(low.to(device))
+    return last(ddim(upsampler.diffusion, denoise, x_T.to(device), steps, clip_to_image))
+
+
+def _given_or_drawn(
+    given: Tensor | None, seeds: list[int], stage: int, shape: tuple[int, ...]
+) -> Tensor:
+    """Each stage has its own stream of a seed, so a stage started alone draws the same noise."""
+    return Noise([4 * seed + stage for seed in seeds])(*shape) if given is None else given
+
+
+def clean(prompt: str) -> str:
+    """Lower case, single spaces, no final full stop, as the captions of training are.
+
+    Raises ValueError for an empty prompt.
+    """
+    cleaned = " ".join(prompt.lower().split()).rstrip(".")
+    if not cleaned:
+        raise ValueError("the prompt is empty; describe a picture, say 'a red circle'")
+    return cleaned
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """[-1, 1] → 0 to 255: clamp, then round. 1.006 must become 255, not wrap to 0."""
+    return ((images + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)

@@ -1,0 +1,112 @@
+"""Image embedding (and caption) → 32 px picture: a diffusion model guided by both.
+
+z_i (B, E) and tokens (B, T) → (B, 3, 32, 32). Paper: section 2.1. z_i enters twice: projected and
+added to the timestep embedding, and as 4 extra tokens of context beside those of a text encoder that
+is trained with the decoder. Each is dropped at random in training, so that both can be guided.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from minidalle2.blocks.embeddings import TextEncoder, TimeEmbedding
+from minidalle2.blocks.unet import UNet, UNetConfig
+from minidalle2.diffusion.guidance import Denoiser, drop_mask, guided
+from minidalle2.diffusion.process import Diffusion
+from minidalle2.diffusion.schedule import Schedule, cosine_betas
+from minidalle2.diffusion.variance import split_variance, variance_loss
+from minidalle2.tokenizer import PAD, empty_captions_like
+
+CHANNELS = 3
+IMAGE_TOKENS = 4  # "projecting z_i into four extra tokens of context"
+IMAGE_DROP, CAPTION_DROP = 0.1, 0.5  # section 2.1
+
+
+@dataclass
+class DecoderConfig:
+    vocab_size: int = 512
+    context_length: int = 64  # most tokens of a caption
+    clip_embedding: int = 128  # E
+    image_size: int = 32
+    widths: tuple[int, ...] = (48, 96, 128)  # channels at 16, 8 and 4 px
+    blocks: tuple[int, ...] = (1, 1, 1)
+    embedding: int = 128
+    text_width: int = 128
+    text_layers: int = 3  # as CLIP's text tower, from whose weights it starts
+    text_heads: int = 4
+    timesteps: int = 1000
+
+
+class Decoder(nn.Module):
+    """(x_t, t, z_i, tokens) → v and the variance's fraction, (B, 6, 32, 32)."""
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        self.config = config
+        self.diffusion = Diffusion(Schedule(cosine_betas(config.timesteps)), "v")
+        self.text_encoder = TextEncoder(
+            config.vocab_size, config.context_length, config.text_width,
+            config.text_layers, config.text_heads,
+        )  # fmt: skip
+        self.time_embedding = TimeEmbedding(config.embedding)
+        self.null_image = nn.Parameter(torch.zeros(config.clip_embedding))
+        self.image_to_embedding = nn.Linear(config.clip_embedding, config.embedding)
+        self.image_to_tokens = nn.Linear(config.clip_embedding, IMAGE_TOKENS * config.text_width)
+        self.unet = UNet(
+            UNetConfig(
+                CHANNELS, 2 * CHANNELS, config.widths, config.blocks, attention=True,
+                embedding=config.embedding, context=config.text_width,
+            )
+        )  # fmt: skip
+
+    def forward(self, x_t: Tensor, t: Tensor, z_i: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        """z_i (B, E) as `image_condition` makes it; context (B, T, D), mask (B, T): `encode_text`."""
+        embedding = self.time_embedding(t) + self.image_to_embedding(z_i)
+        image_tokens = rearrange(self.image_to_tokens(z_i), "b (k d) -> b k d", k=IMAGE_TOKENS)
+        context = torch.cat((image_tokens, context), dim=1)  # (B, 4+T, D)
+        return self.unet(x_t, embedding, context, F.pad(mask, (IMAGE_TOKENS, 0), value=True))
+
+    def image_condition(self, z_i: Tensor, drop: Tensor) -> Tensor:
+        """Unit z_i (B, E) → scaled to unit variance, the learned null where `drop` (B,) is True."""
+        scaled = z_i * self.config.clip_embedding**0.5
+        return torch.where(drop[:, None], self.null_image, scaled)
+
+    def encode_text(self, tokens: Tensor, drop: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T) → context (B, T, D) and its mask (B, T); a dropped caption is the empty one."""
+        tokens = torch.where(drop[:, None], empty_captions_like(tokens), tokens)
+        return self.text_encoder(tokens), tokens != PAD
+
+    def denoiser(self, z_i: Tensor, tokens: Tensor, scale: float) -> Denoiser:
+        """The network with its conditions bound and guidance applied, as the samplers take it.
+
+        Conditions do not change from step to step, so they are encoded once.
+        """
+        keep = torch.zeros(len(z_i), dtype=torch.bool, device=z_i.device)
+
+        def bind(drop: Tensor) -> Denoiser:
+            image, (context, mask) = self.image_condition(z_i, drop), self.encode_text(tokens, drop)
+            return lambda x_t, t: self(x_t, t, image, context, mask)
+
+        return guided(bind(keep), bind(~keep), scale, CHANNELS)
+
+
+def decoder_loss(
+    decoder: Decoder, batch: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
+) -> Tensor:
+    """MSE of v and the variance's bound, for (images, their z_i, tokens)."""
+    images, z_i, tokens = batch
+    n, device, diffusion = len(images), images.device, decoder.diffusion
+    t = torch.randint(len(diffusion.schedule), (n,), generator=generator).to(device)
+    eps = torch.randn(images.shape, generator=generator).to(device)
+    drop_image = drop_mask(n, IMAGE_DROP, generator).to(device)
+    drop_caption = drop_mask(n, CAPTION_DROP, generator).to(device)
+    x_t = diffusion.add_noise(images, t, eps)
+    output = decoder(
+        x_t, t, decoder.image_condition(z_i, drop_image), *decoder.encode_text(tokens, drop_caption)
+    )
+    prediction, fraction = split_variance(output, CHANNELS)
+    mse = F.mse_loss(prediction, diffusion.target_of(images, t, eps))
+    return mse + variance_loss(diffusion, prediction, fraction, images, x_t, t).mean()

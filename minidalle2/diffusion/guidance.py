@@ -1,0 +1,32 @@
+"""Classifier-free guidance (Ho & Salimans 2021): dropping conditions in training, and using that."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, …), t (B,)) → the network's answer
+
+
+def drop_mask(n: int, rate: float, generator: torch.Generator) -> Tensor:
+    """(n,) bool: the samples whose condition is dropped, each by its own draw."""
+    return torch.rand(n, generator=generator) < rate
+
+
+def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """u + s (c - u): s = 1 is conditional, s = 0 unconditional. (Ho & Salimans' w is s - 1.)"""
+    return unconditional + scale * (conditional - unconditional)
+
+
+def guided(conditional: Denoiser, unconditional: Denoiser, scale: float, channels: int) -> Denoiser:
+    """A denoiser that guides the prediction, its first `channels`; learned variances stay the
+    conditional ones (guided fractions would leave their range)."""
+    if scale == 1:
+        return conditional
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        with_condition, without = conditional(x_t, t), unconditional(x_t, t)
+        prediction = guide(with_condition[:, :channels], without[:, :channels], scale)
+        return torch.cat((prediction, with_condition[:, channels:]), dim=1)
+
+    return denoise

@@ -1,0 +1,74 @@
+"""Learned variance (Nichol & Dhariwal 2021), which the paper's decoder samples with (table 3).
+
+The network answers twice the channels: the prediction, and a fraction v in about [-1, 1] that places
+each log-variance between the smallest and the largest sensible value.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from minidalle2.diffusion.process import Diffusion
+from minidalle2.diffusion.schedule import Schedule, at
+
+VLB_WEIGHT = 0.001  # of the variational bound summed over all T steps, beside the MSE
+
+
+def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """(B, 2C, …) → prediction (B, C, …), fraction (B, C, …)."""
+    return output[:, :channels], output[:, channels:]
+
+
+def learned_log_variance(fraction: Tensor, schedule: Schedule, t: Tensor) -> Tensor:
+    """Equation 15, interpolating logarithms: v = -1 is log β̃ (small), v = 1 is log β (large)."""
+    share = (fraction + 1) / 2
+    large = at(schedule.log_betas, t, fraction)
+    small = at(schedule.posterior_log_variance, t, fraction)
+    return share * large + (1 - share) * small
+
+
+def posterior_mean(schedule: Schedule, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """Mean of q(x_{t-1} | x_t, x_0)."""
+    return at(schedule.x0_weight, t, x_t) * x0 + at(schedule.xt_weight, t, x_t) * x_t
+
+
+def variance_loss(
+    diffusion: Diffusion, prediction: Tensor, fraction: Tensor, x0: Tensor, x_t: Tensor, t: Tensor
+) -> Tensor:
+    """(B,) the bound's term of each sample, in bits per dimension, weighted as the paper weights it.
+
+    One random term stands for the sum over T, hence the factor T. The mean is detached: this loss
+    teaches the variance only.
+    """
+    schedule = diffusion.schedule
+    estimate = diffusion.to_x0(prediction.detach(), x_t, t)
+    mean = posterior_mean(schedule, estimate, x_t, t)
+    log_variance = learned_log_variance(fraction, schedule, t)
+    true_mean = posterior_mean(schedule, x0, x_t, t)
+    true_log_variance = at(schedule.posterior_log_variance, t, x_t).expand_as(x_t)
+    kl = gaussian_kl(true_mean, true_log_variance, mean, log_variance)
+    nll = -discretized_log_likelihood(x0, mean, log_variance)
+    first = (t == 0).reshape(-1, *[1] * (x_t.ndim - 1))
+    bits = torch.where(first, nll, kl).flatten(1).mean(1) / math.log(2)
+    return VLB_WEIGHT * len(schedule) * bits
+
+
+def gaussian_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor) -> Tensor:
+    """KL(N1 ‖ N2) of each element, in nats."""
+    ratio = (log_variance1 - log_variance2).exp()
+    distance = (mean1 - mean2) ** 2 * (-log_variance2).exp()
+    return 0.5 * (log_variance2 - log_variance1 + ratio + distance - 1)
+
+
+def discretized_log_likelihood(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """log P of the 8-bit value that x0 in [-1, 1] stands for; the end bins reach to infinity."""
+    deviation = (x0 - mean) * (-0.5 * log_variance).exp()
+    half_bin = (-0.5 * log_variance).exp() / 255
+    below, above = _normal_cdf(deviation - half_bin), _normal_cdf(deviation + half_bin)
+    probability = torch.where(x0 < -0.999, above, torch.where(x0 > 0.999, 1 - below, above - below))
+    return probability.clamp(min=1e-12).log()
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    return 0.5 * (1 + torch.erf(x / math.sqrt(2)))

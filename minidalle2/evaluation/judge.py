@@ -1,0 +1,130 @@
+"""The judge: a small convolutional network that reads a picture of the shapes world back.
+
+(B, 3, 64, 64) → for each of the nine places the shape standing there, or none, with its colour and
+size; the background; the letters on a sign. It is trained apart, on drawn pictures only, and shares
+no weights with what it judges. Larger pictures are averaged down to 64 px first.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minidalle2.worlds.shapes.drawing import draw
+from minidalle2.worlds.shapes.scenes import (
+    BACKGROUNDS, COLOURS, PLACES, SHAPES, SIZES, SLOTS, WORDS, Scenes, concatenate, sample_scenes,
+)  # fmt: skip
+
+SIZE = 64
+LETTERS = " abcdefghijklmnopqrstuvwxyz"
+LONGEST_WORD = max(map(len, WORDS))
+HEADS = {  # name: (how many questions, how many answers each)
+    "shape": (len(PLACES), len(SHAPES) + 1),  # the last answer: nothing stands here
+    "colour": (len(PLACES), len(COLOURS)),
+    "size": (len(PLACES), len(SIZES)),
+    "background": (1, len(BACKGROUNDS)),
+    "letters": (LONGEST_WORD, len(LETTERS)),  # all spaces: no sign
+}
+NOTHING = len(SHAPES)
+
+
+@dataclass
+class JudgeConfig:
+    width: int = 24  # channels at 32 px; doubled further down
+
+
+class Judge(nn.Module):
+    """(B, 3, 64, 64) → {head: (B, questions, answers) logits}."""
+
+    def __init__(self, config: JudgeConfig):
+        super().__init__()
+        self.config = config
+        w = config.width
+        self.body = nn.Sequential(
+            nn.PixelUnshuffle(2),  # (B, 12, 32, 32)
+            *_layer(12, w, 1), *_layer(w, w, 1),
+            *_layer(w, 2 * w, 2), *_layer(2 * w, 2 * w, 1),  # (B, 2w, 16, 16)
+            *_layer(2 * w, 2 * w, 2), *_layer(2 * w, 2 * w, 1),  # (B, 2w, 8, 8)
+            *_layer(2 * w, 2 * w, 2),  # (B, 2w, 4, 4)
+            nn.Flatten(),
+            nn.Linear(2 * w * 16, 128), nn.LayerNorm(128), nn.GELU(),
+        )  # fmt: skip
+        self.head = nn.Linear(128, sum(q * a for q, a in HEADS.values()))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        flat = self.head(self.body(images)).float()
+        parts = flat.split([q * a for q, a in HEADS.values()], dim=1)
+        return {
+            name: part.reshape(-1, *HEADS[name]) for name, part in zip(HEADS, parts, strict=True)
+        }
+
+
+def _layer(channels_in: int, channels_out: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1)
+    return [convolution, nn.GroupNorm(8, channels_out), nn.GELU()]
+
+
+def answers_of(scenes: Scenes) -> dict[str, Tensor]:
+    """Ground truth in the judge's terms; -1 where there is nothing to answer."""
+    n, places = len(scenes), torch.full((len(scenes), len(PLACES)), -1)
+    answers = {"shape": places.clone().fill_(NOTHING), "colour": places.clone(), "size": places}
+    for k in range(SLOTS):
+        rows = (scenes.shape[:, k] >= 0).nonzero()[:, 0]
+        for name in ("shape", "colour", "size"):
+            answers[name][rows, scenes.place[rows, k]] = getattr(scenes, name)[rows, k]
+    spelled = [[LETTERS.index(c) for c in word.ljust(LONGEST_WORD)] for word in (*WORDS, "")]
+    answers["letters"] = torch.tensor(spelled)[scenes.word]  # word -1 is the last row, no sign
+    answers["background"] = scenes.background.reshape(n, 1)
+    return answers
+
+
+def judge_data(n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    """Fresh pictures and the truth about them. The judge may see every pair of attributes, also
+    those held out from the stages, because it must read whatever is drawn."""
+    parts = [sample_scenes(n - n // 2, "train", generator), sample_scenes(n // 2, "pairs", generator)]
+    images = torch.cat([_worn(draw(part, SIZE), generator) for part in parts])
+    return images, answers_of(concatenate(parts))
+
+
+def judge_loss(
+    judge: Judge, batch: tuple[Tensor, dict[str, Tensor]], generator: torch.Generator
+) -> Tensor:
+    """The sum of the mean cross-entropies of all heads."""
+    images, truth = batch
+    device = next(judge.parameters()).device
+    logits = judge(images.to(device, memory_format=torch.channels_last))
+    return sum(
+        F.cross_entropy(
+            logits[name].flatten(0, 1), truth[name].flatten().to(device), ignore_index=-1
+        )
+        for name in HEADS
+    )
+
+
+def _worn(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Half of the pictures a little worn (soft, noisy, off-colour), as drawn ones may be."""
+    n = len(images)
+    soft = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2, mode="bilinear")
+    amount = torch.rand(n, 1, 1, 1, generator=generator) * (
+        torch.rand(n, 1, 1, 1, generator=generator) < 0.5
+    )
+    noise = torch.randn(images.shape, generator=generator) * 0.1
+    tint = (torch.rand(n, 3, 1, 1, generator=generator) - 0.5) * 0.15
+    return torch.lerp(images, soft, amount) + amount * (noise + tint)
+
+
+@torch.no_grad()
+def read(judge: Judge, images: Tensor) -> dict[str, Tensor]:
+    """(B, 3, S, S) pictures in [-1, 1], S a multiple of 64 or less → {head: (B, questions)}."""
+    if images.shape[-1] > SIZE:
+        images = F.avg_pool2d(images, images.shape[-1] // SIZE)
+    elif images.shape[-1] < SIZE:
+        images = F.interpolate(images, size=SIZE, mode="bilinear")
+    logits = judge(images.contiguous(memory_format=torch.channels_last))
+    return {name: logit.argmax(-1).cpu() for name, logit in logits.items()}
+
+
+def word_of(letters: Tensor) -> str:
+    """(LONGEST_WORD,) letter ids → the word."""
+    return "".join(LETTERS[i] for i in letters.tolist()).strip()

@@ -1,0 +1,84 @@
+"""Prompt accuracy: of the pictures drawn for fresh prompts, how many show all that was asked for?"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from minidalle2.dalle2 import DALLE2, Sampling
+from minidalle2.evaluation.judge import NOTHING, Judge, read, word_of
+from minidalle2.worlds.shapes.captions import describe
+from minidalle2.worlds.shapes.scenes import SLOTS, WORDS, Scenes, sample_scenes
+from minidalle2.worlds.shapes.world import caption_rng
+
+ROWS = {  # name: (split, kind)
+    "one object": ("seen", "one"),
+    "two objects": ("seen", "two"),
+    "three objects": ("seen", "three"),
+    "words": ("seen", "words"),
+    "held-out pairs, one object": ("pairs", "one"),
+    "held-out pairs, two objects": ("pairs", "two"),
+    "held-out combinations": ("combinations", "two"),
+    "held-out phrasings, one object": ("phrasings", "one"),
+    "held-out phrasings, two objects": ("phrasings", "two"),
+}
+BATCH = 50
+
+
+def prompt_row(
+    dalle2: DALLE2, judge: Judge, name: str, n: int, seed: int, sampling: Sampling | None = None
+) -> dict:
+    """Draw n prompts of a row of ROWS and judge them at 128 px."""
+    split, kind = ROWS[name]
+    # Rows differ in their scenes also at equal seeds.
+    generator = torch.Generator().manual_seed(1_000 * seed + list(ROWS).index(name))
+    scenes = sample_scenes(n, split, generator, (kind,))
+    prompts = describe(scenes, caption_rng(generator), split)
+    right = 0
+    for i in range(0, n, BATCH):
+        seeds = list(range(i, min(i + BATCH, n)))
+        made = dalle2.generate(prompts[i : i + BATCH], seeds, sampling)
+        right += int(follows(scenes[i : i + BATCH], read(judge, made.image128)).sum())
+    low, high = wilson_interval(right, n)
+    return {
+        "what": "prompts", "name": name, "split": split, "n": n,
+        "accuracy": right / n, "low": low, "high": high,
+    }  # fmt: skip
+
+
+def follows(scenes: Scenes, answers: dict[str, Tensor]) -> Tensor:
+    """(B,) bool: the picture, as the judge reads it, shows all that the caption says, and nothing
+    else: every object with its shape and colour, and size, place, background and word if said."""
+    return torch.tensor([_follows(scenes, answers, b) for b in range(len(scenes))])
+
+
+def _follows(scenes: Scenes, answers: dict[str, Tensor], b: int) -> bool:
+    says_size, says_place = bool(scenes.says_sizes[b]), bool(scenes.says_places[b])
+    word = WORDS[scenes.word[b]] if scenes.word[b] >= 0 else ""
+    says_place |= word != ""  # an object beside a sign is always said to be above it
+
+    def said(shape: int, colour: int, size: int, place: int) -> tuple:
+        return shape, colour, size if says_size else None, place if says_place else None
+
+    asked = [
+        said(*(int(getattr(scenes, name)[b, k]) for name in ("shape", "colour", "size", "place")))
+        for k in range(SLOTS)
+        if scenes.shape[b, k] >= 0
+    ]
+    seen = [
+        said(*(int(answers[name][b, place]) for name in ("shape", "colour", "size")), place)
+        for place in range(answers["shape"].shape[1])
+        if answers["shape"][b, place] != NOTHING
+    ]
+    same_objects = sorted(asked, key=str) == sorted(seen, key=str)
+    background = answers["background"][b, 0] == scenes.background[b]
+    same_background = bool(background) or not scenes.says_background[b]
+    return same_objects and same_background and word_of(answers["letters"][b]) == word
+
+
+def wilson_interval(right: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share, which stays inside [0, 1] also near its ends."""
+    z, share = 1.96, right / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,78 @@
+"""Tensors ⇄ PNG files, and many pictures with their labels in one."""
+
+import textwrap
+from functools import cache
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from torch import Tensor
+
+CELL = 128  # least side of a picture in a grid; smaller ones are enlarged, their pixels visible
+GAP = 12
+FONT_SIZE, LINE_HEIGHT = 14, 20
+LINES = 5  # of a label; what is longer ends in …
+INK, PAPER = (30, 30, 30), (255, 255, 255)
+
+
+def save_png(picture: Tensor, path: Path) -> None:
+    """(3, H, W) uint8."""
+    to_pillow(picture).save(path)
+
+
+def load_png(path: Path) -> Tensor:
+    """→ (3, H, W) in [-1, 1]. Raises ValueError where there is no readable picture."""
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no picture at {path}") from error
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} is not a readable picture; a PNG would be") from error
+    flat = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8)
+    return flat.reshape(rgb.height, rgb.width, 3).permute(2, 0, 1) / 127.5 - 1
+
+
+def to_pillow(picture: Tensor) -> Image.Image:
+    """(3, H, W) uint8 → RGB. By way of bytes, which needs no NumPy."""
+    _, height, width = picture.shape
+    flat = picture.permute(1, 2, 0).flatten()
+    return Image.frombytes("RGB", (width, height), bytes(flat.tolist()))
+
+
+def labelled_grid(cells: list[tuple[str, list[Tensor]]], columns: int) -> Image.Image:
+    """Cells of (label, pictures side by side), row by row; the label stands below its pictures.
+
+    Pictures are (3, H, W) uint8, all of one size.
+    """
+    side = cells[0][1][0].shape[-1]
+    side *= max(1, CELL // side)
+    width = max(len(pictures) for _, pictures in cells) * (side + GAP) - GAP
+    labels = [wrap(label, _font(), width) for label, _ in cells]
+    height = side + max(map(len, labels)) * LINE_HEIGHT
+    rows = -(-len(cells) // columns)
+    size = (columns * (width + GAP) + GAP, rows * (height + GAP) + GAP)
+    grid = Image.new("RGB", size, PAPER)
+    for i, (_, pictures) in enumerate(cells):
+        left, top = GAP + i % columns * (width + GAP), GAP + i // columns * (height + GAP)
+        for k, picture in enumerate(pictures):
+            enlarged = to_pillow(picture).resize((side, side), Image.Resampling.NEAREST)
+            grid.paste(enlarged, (left + k * (side + GAP), top))
+        text = "\n".join(labels[i])
+        ImageDraw.Draw(grid).text((left, top + side + 4), text, INK, _font(), spacing=4)
+    return grid
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(FONT_SIZE)
+
+
+def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Lines of at most `width` pixels; too long words are broken."""
+    text = " ".join(text.split()) or " "
+    most = max(8, int(1.5 * width * len(text) / max(1, font.getlength(text))))
+    for letters in range(most, 0, -1):
+        lines = textwrap.wrap(text, letters, max_lines=LINES, placeholder="…") or [""]
+        if letters == 1 or max(map(font.getlength, lines)) <= width:
+            return lines

@@ -1,0 +1,41 @@
+"""How long and how each stage trains, in three sizes.
+
+`smoke` shows in seconds that everything runs; `laptop` makes the committed weights in under 45
+minutes on 2 CPU cores; `full` is for a GPU, or a night.
+"""
+
+from dataclasses import replace
+
+from minidalle2.training.loop import Recipe
+
+LAPTOP = {
+    "clip": Recipe(steps=1_000, batch_size=256),
+    "prior": Recipe(steps=1_300, batch_size=256),
+    "decoder": Recipe(steps=5_500, batch_size=64),
+    "upsampler64": Recipe(steps=2_500, batch_size=64),
+    "upsampler128": Recipe(steps=2_500, batch_size=32),
+    "judge": Recipe(steps=800, batch_size=128),
+}
+FULL = {
+    "clip": Recipe(steps=6_000, batch_size=512),
+    "prior": Recipe(steps=20_000, batch_size=512),
+    "decoder": Recipe(steps=60_000, batch_size=128, ema_decay=0.9995),
+    "upsampler64": Recipe(steps=10_000, batch_size=128),
+    "upsampler128": Recipe(steps=10_000, batch_size=64),
+    "judge": Recipe(steps=2_000, batch_size=128),
+}
+SMOKE = {
+    stage: replace(recipe, steps=4, batch_size=8, warmup_steps=2)
+    for stage, recipe in LAPTOP.items()
+}
+PROFILES = {"smoke": SMOKE, "laptop": LAPTOP, "full": FULL}
+
+
+# Minutes that `laptop` takes for each stage on 2 cores; `train all --minutes` is divided like this.
+LAPTOP_MINUTES = {"clip": 9, "prior": 4, "decoder": 26, "upsampler64": 3, "upsampler128": 3, "judge": 3}
+
+
+def split_minutes(stages: list[str], minutes: float) -> dict[str, float]:
+    """Minutes for each of the stages, in the proportions of LAPTOP_MINUTES."""
+    total = sum(LAPTOP_MINUTES.get(stage, 0) for stage in stages)
+    return {stage: minutes * LAPTOP_MINUTES.get(stage, 0) / total for stage in stages}

@@ -1,0 +1,189 @@
+"""What each stage trains on: its model, its data and a sheet that shows how it is doing.
+
+The stages train one after another; each loads what the earlier ones left in the run's folder:
+tokenizer → clip → prior, decoder; the upsamplers and the judge need none.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from minidalle2.clip import CLIP, CLIPConfig, clip_loss
+from minidalle2.dalle2 import to_uint8
+from minidalle2.decoder import Decoder, DecoderConfig, decoder_loss
+from minidalle2.degradation import blur, bsr
+from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
+from minidalle2.evaluation.judge import Judge, JudgeConfig, judge_data, judge_loss
+from minidalle2.pictures import save_png
+from minidalle2.prior import Prior, PriorConfig, prior_loss
+from minidalle2.tokenizer import Tokenizer
+from minidalle2.training.checkpoints import CheckpointError, load_model
+from minidalle2.training.loop import Data, Loss, Step, fit
+from minidalle2.training.recipes import PROFILES
+from minidalle2.upsampler import Upsampler, UpsamplerConfig, upsampler_loss
+from minidalle2.worlds.shapes.world import Shapes
+
+STAGES = ("tokenizer", "clip", "prior", "decoder", "upsampler64", "upsampler128", "judge")
+ALL = STAGES[:-1]  # the judge is no part of DALL·E 2; `train judge` makes it
+CAPTIONS = 20_000  # that the tokenizer is trained on
+CACHED = 60_000  # pictures and captions whose embeddings the prior learns from
+NEAR_MISSES = 0.75  # of a batch of CLIP
+SHEETS = 8  # sample sheets over a training
+
+
+@dataclass
+class Job:
+    """A stage made ready: the loop needs the first three, the eye the last."""
+
+    model: nn.Module
+    data: Data
+    loss: Loss
+    sheet: Callable[[nn.Module], Tensor] | None = None  # → pictures (N, 3, S, S) in [-1, 1]
+
+
+def train_stage(
+    stage: str, folder: Path, profile: str, device: torch.device, minutes: float | None = None
+) -> Iterator[Step]:
+    """Train one stage into folder/stage, yielding its steps; goes on where it was interrupted."""
+    if stage == "tokenizer":
+        folder.mkdir(parents=True, exist_ok=True)
+        train_tokenizer(Shapes()).save(folder / "tokenizer.json")
+        return
+    recipe = PROFILES[profile][stage]
+    torch.manual_seed(recipe.seed)
+    job = JOBS[stage](folder, device)
+    job.model.to(device, memory_format=torch.channels_last)
+    if minutes is not None:
+        recipe = replace(recipe, minutes=minutes)
+    for step in fit(job.model, job.data, job.loss, recipe, folder / stage, stage):
+        yield step
+        if job.sheet and step.step % max(1, step.total // SHEETS) == 0:
+            _save_sheet(job.sheet(job.model), folder / stage / "samples" / f"{step.step:06}.png")
+
+
+def train_tokenizer(world: Shapes) -> Tokenizer:
+    _, captions = world.captioned(CAPTIONS, torch.Generator().manual_seed(0), size=1)
+    return Tokenizer.train(captions)
+
+
+def clip_job(folder: Path, device: torch.device) -> Job:
+    """Most of each batch are near misses: among them only binding tells pictures apart."""
+    world, tokenizer = Shapes(), _tokenizer(folder)
+
+    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        near = int(n * NEAR_MISSES)
+        images, captions = world.captioned(n - near, generator)
+        near_images, near_captions = world.near_misses(near, generator)
+        tokens = tokenizer(captions + near_captions)
+        return torch.cat((images, near_images)).to(device), tokens.to(device)
+
+    return Job(CLIP(CLIPConfig(vocab_size=tokenizer.vocab_size)), data, clip_loss)
+
+
+def prior_job(folder: Path, device: torch.device) -> Job:
+    """CLIP is frozen by now, so its embeddings are computed once."""
+    tokenizer, clip = _tokenizer(folder), _clip(folder, device)
+    generator = torch.Generator().manual_seed(1)
+    parts = [_embedded(clip, tokenizer, 1_000, generator) for _ in range(CACHED // 1_000)]
+    z_i, z_t = (torch.cat([part[k] for part in parts]) for k in (0, 1))
+    captions = [caption for part in parts for caption in part[2]]
+
+    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        rows = torch.randint(CACHED, (n,), generator=generator)
+        tokens = tokenizer([captions[row] for row in rows.tolist()])
+        return z_i[rows].to(device), z_t[rows].to(device), tokens.to(device)
+
+    return Job(Prior(PriorConfig(vocab_size=tokenizer.vocab_size)), data, prior_loss)
+
+
+def decoder_job(folder: Path, device: torch.device) -> Job:
+    """Pictures with their own z_i. The text encoder starts as CLIP's, then trains with the rest."""
+    world, tokenizer, clip = Shapes(), _tokenizer(folder), _clip(folder, device)
+    decoder = Decoder(DecoderConfig(vocab_size=tokenizer.vocab_size))
+    decoder.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
+
+    @torch.no_grad()
+    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        images, captions = world.captioned(n, generator)
+        images = images.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type in ("cpu", "cuda")):
+            z_i = clip.encode_image(images)
+        return images, z_i, tokenizer(captions).to(device)
+
+    _, z_i, tokens = data(32, torch.Generator().manual_seed(2))
+
+    @torch.no_grad()
+    def sheet(model: Decoder) -> Tensor:
+        x_T = Noise(list(range(32)))(3, 32, 32).to(device)
+        denoise = model.denoiser(z_i, tokens, scale=2.0)
+        return last(ddim(model.diffusion, denoise, x_T, 20, clip_to_image))
+
+    return Job(decoder, data, decoder_loss, sheet)
+
+
+def upsampler_job(size: int, folder: Path, device: torch.device) -> Job:
+    """Quarter-size crops and their degraded halves."""
+    world = Shapes()
+    schedule, degrade = ("cosine", blur) if size == 64 else ("linear", bsr)
+
+    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        high = world.crops(n, generator, size)
+        low = degrade(nn.functional.avg_pool2d(high, 2), generator)
+        return high.to(device), low.to(device)
+
+    high, low = data(16, torch.Generator().manual_seed(2))
+
+    @torch.no_grad()
+    def sheet(model: Upsampler) -> Tensor:
+        x_T = Noise(list(range(16)))(*high.shape[1:]).to(device)
+        drawn = last(ddim(model.diffusion, model.denoiser(low), x_T, 6, clip_to_image))
+        enlarged = nn.functional.interpolate(low, scale_factor=2, mode="bicubic")
+        return torch.cat((enlarged, drawn, high))  # what it is given, makes, should make
+
+    return Job(Upsampler(UpsamplerConfig(size, schedule)), data, upsampler_loss, sheet)
+
+
+def judge_job(folder: Path, device: torch.device) -> Job:
+    return Job(Judge(JudgeConfig()), judge_data, judge_loss)
+
+
+JOBS: dict[str, Callable[[Path, torch.device], Job]] = {
+    "clip": clip_job,
+    "prior": prior_job,
+    "decoder": decoder_job,
+    "upsampler64": lambda folder, device: upsampler_job(64, folder, device),
+    "upsampler128": lambda folder, device: upsampler_job(128, folder, device),
+    "judge": judge_job,
+}
+
+
+def _save_sheet(pictures: Tensor, path: Path) -> None:
+    """(N, 3, S, S) → rows of eight."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_png(rearrange(to_uint8(pictures), "(r c) k h w -> k (r h) (c w)", c=8).cpu(), path)
+
+
+@torch.no_grad()
+def _embedded(
+    clip: CLIP, tokenizer: Tokenizer, n: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, list[str]]:
+    """→ z_i (n, E), z_t (n, E), captions, on the CPU."""
+    images, captions = Shapes().captioned(n, generator)
+    device = next(clip.parameters()).device
+    z_t = clip.encode_text(tokenizer(captions).to(device))
+    return clip.encode_image(images.to(device)).cpu(), z_t.cpu(), captions
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise CheckpointError(f"there is no tokenizer in {folder}; `train tokenizer` comes first")
+    return Tokenizer.load(path)
+
+
+def _clip(folder: Path, device: torch.device) -> CLIP:
+    return load_model(folder / "clip", "clip", CLIPConfig, CLIP).to(device).requires_grad_(False)

@@ -1,0 +1,262 @@
+"""The decoder: two routes of z_i, one drop for both, and its losses at the start."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from minidalle2.decoder import CHANNELS, Decoder, decoder_loss
+from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, ddpm, last
+from minidalle2.diffusion.variance import split_variance, variance_loss
+from minidalle2.tokenizer import PAD
+
+TEXTS = ["a red circle", "a large green star above a red square", "a"]
+E = 12
+
+
+@pytest.fixture
+def inputs(tokenizer) -> dict[str, torch.Tensor]:
+    return {
+        "x_t": torch.randn(3, 3, 32, 32), "t": torch.tensor([10, 500, 999]),
+        "z_i": F.normalize(torch.randn(3, E), dim=1), "tokens": tokenizer(TEXTS),
+        "drop_image": torch.zeros(3, dtype=torch.bool),
+        "drop_caption": torch.zeros(3, dtype=torch.bool),
+    }  # fmt: skip
+
+
+def answer(decoder: Decoder):
+    """The decoder as one function of all its conditions, as training calls it."""
+
+    def call(x_t, t, z_i, tokens, drop_image, drop_caption):
+        image = decoder.image_condition(z_i, drop_image)
+        return decoder(x_t, t, image, *decoder.encode_text(tokens, drop_caption))
+
+    return call
+
+
+def test_shapes(decoder, inputs):
+    """(B, 3, 32, 32), … → (B, 6, 32, 32); context (B, T, D), mask (B, T); z_i (B, E)."""
+    assert answer(decoder)(**inputs).shape == (3, 6, 32, 32)
+    context, mask = decoder.encode_text(inputs["tokens"], inputs["drop_caption"])
+    assert context.shape == (*inputs["tokens"].shape, decoder.config.text_width)
+    assert torch.equal(mask, inputs["tokens"] != PAD)
+    assert decoder.image_condition(inputs["z_i"], inputs["drop_image"]).shape == (3, E)
+
+
+# What it sees
+
+
+@pytest.mark.parametrize("name", ["x_t", "t", "z_i", "tokens", "drop_image", "drop_caption"])
+def test_every_input_matters_for_its_own_row(decoder, inputs, name, only_row_changes):
+    """e-20: conditioning sensitivity, row by row; z_i's four tokens are its own row's."""
+    value = {
+        "t": 20,
+        "drop_image": True,
+        "drop_caption": True,
+        "tokens": inputs["tokens"].roll(1, 1)[1],
+    }
+    value = value.get(name, torch.randn(inputs[name][1].shape))
+    only_row_changes(answer(decoder), inputs, name, value)
+
+
+@pytest.mark.parametrize("closed", ["image_to_embedding", "image_to_tokens"])
+def test_z_i_has_two_routes(decoder, inputs, closed, only_row_changes):
+    """Section 2.1: added to the timestep embedding, and as four extra tokens of context."""
+    getattr(decoder, closed).weight.zero_()
+    only_row_changes(answer(decoder), inputs, "z_i", torch.randn(E))
+
+
+def test_four_image_tokens_before_the_text(decoder, inputs, monkeypatch):
+    seen = []
+    monkeypatch.setattr(decoder.unet, "forward", lambda *args: seen.append(args) or args[0])
+    answer(decoder)(**inputs)
+    _, _, context, mask = seen[0]
+    text, text_mask = decoder.encode_text(inputs["tokens"], inputs["drop_caption"])
+    torch.testing.assert_close(context[:, 4:], text)
+    assert torch.equal(mask[:, 4:], text_mask) and mask[:, :4].all()
+    scaled = inputs["z_i"] * E**0.5
+    torch.testing.assert_close(context[:, :4], decoder.image_to_tokens(scaled).view(3, 4, -1))
+
+
+def test_dropping_z_i_closes_both_routes(decoder, inputs):
+    """e-19: one mask for both; with a route left open the answer would still follow z_i."""
+    inputs["drop_image"][1] = True
+    changed = {**inputs, "z_i": torch.randn(3, E)}
+    before, after = answer(decoder)(**inputs), answer(decoder)(**changed)
+    torch.testing.assert_close(before[1], after[1])
+    assert (before - after).abs().amax((1, 2, 3))[[0, 2]].min() > 1e-4
+
+
+def test_dropping_the_caption(decoder, inputs, only_row_changes):
+    """e-19: it reads as the empty caption, the same in training and sampling; z_i stays."""
+    inputs["drop_caption"][:] = True
+    changed = {**inputs, "tokens": inputs["tokens"].roll(1, 0)}
+    expected = answer(decoder)(**inputs)
+    torch.testing.assert_close(answer(decoder)(**changed), expected, atol=1e-5, rtol=0)
+    only_row_changes(answer(decoder), inputs, "z_i", torch.randn(E))
+
+
+def test_empty_caption_is_the_dropped_one(decoder, inputs, tokenizer):
+    """e-19"""
+    tokens = tokenizer(["", "", ""])
+    empty = answer(decoder)(**{**inputs, "tokens": tokens})
+    dropped = answer(decoder)(**{**inputs, "drop_caption": torch.ones(3).bool()})
+    torch.testing.assert_close(empty, dropped, atol=1e-5, rtol=0)
+
+
+def test_padding_never_matters(decoder, inputs, tokenizer):
+    """e-23: the same prompt in a batch with a longer one."""
+    together = answer(decoder)(**inputs)[2:]
+    alone = {name: value[2:] for name, value in inputs.items()} | {"tokens": tokenizer(["a"])}
+    torch.testing.assert_close(answer(decoder)(**alone), together, atol=1e-5, rtol=1e-4)
+
+
+def test_z_i_is_scaled_to_unit_variance(decoder):
+    """e-9: and a dropped row is the learned null."""
+    z_i = F.normalize(torch.randn(1000, E), dim=1)
+    drop = torch.arange(1000) == 7
+    condition = decoder.image_condition(z_i, drop)
+    assert condition[~drop].square().mean().item() == pytest.approx(1, abs=1e-5)
+    assert torch.equal(condition[7], decoder.null_image)
+
+
+# Guidance
+
+
+@pytest.mark.parametrize(("scale", "dropped"), [(1.0, False), (0.0, True)])
+def test_guidance_one_and_zero(decoder, inputs, scale, dropped):
+    """e-18: 1 is conditional; 0 is unconditional, without z_i and caption."""
+    denoise = decoder.denoiser(inputs["z_i"], inputs["tokens"], scale)
+    drops = {name: torch.full((3,), dropped) for name in ("drop_image", "drop_caption")}
+    expected = answer(decoder)(**{**inputs, **drops})
+    got = denoise(inputs["x_t"], inputs["t"])
+    torch.testing.assert_close(got[:, :CHANNELS], expected[:, :CHANNELS])
+
+
+def test_variance_is_not_guided(decoder, inputs):
+    """e-17: the last three channels are the conditional ones at any scale."""
+    variances, predictions = [], []
+    for scale in (0.0, 1.0, 4.0):
+        out = decoder.denoiser(inputs["z_i"], inputs["tokens"], scale)(inputs["x_t"], inputs["t"])
+        predictions.append(out[:, :CHANNELS])
+        variances.append(out[:, CHANNELS:])
+    assert torch.equal(variances[0], variances[1]) and torch.equal(variances[2], variances[1])
+    assert (predictions[2] - predictions[1]).abs().max() > 1e-3
+
+
+def test_unconditional_branch_sees_x_t(decoder, inputs, only_row_changes):
+    """e-8"""
+    denoise = decoder.denoiser(inputs["z_i"], inputs["tokens"], 0.0)
+    only_row_changes(
+        denoise, {"x_t": inputs["x_t"], "t": inputs["t"]}, "x_t", torch.randn(3, 32, 32)
+    )
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_sampling_makes_pictures(decoder, inputs, sampler):
+    """DDIM ignores the learned variance, DDPM uses it; pixels stay in [-1, 1]."""
+    denoise = decoder.denoiser(inputs["z_i"], inputs["tokens"], 2.0)
+    states = (
+        ddim(decoder.diffusion, denoise, inputs["x_t"], 3, clip_to_image) if sampler == "ddim"
+        else ddpm(decoder.diffusion, denoise, inputs["x_t"], 3, Noise([0, 1, 2]), clip_to_image)
+    )  # fmt: skip
+    picture = last(states)
+    assert picture.shape == (3, 3, 32, 32) and picture.abs().max() <= 1
+
+
+# Loss
+
+
+def black_and_white(n: int, size: int = 32) -> torch.Tensor:
+    """Pictures of unit second moment."""
+    return torch.randint(2, (n, 3, size, size)) * 2.0 - 1
+
+
+def test_first_loss_is_one(configs, inputs, monkeypatch):
+    """e-46: the fresh decoder answers 0, so its MSE is the mean of v², 1 for ±1 pixels."""
+    monkeypatch.setattr("minidalle2.decoder.variance_loss", lambda *_: torch.zeros(8))
+    batch = (black_and_white(8), torch.randn(8, E), inputs["tokens"][:1].expand(8, -1))
+    loss = decoder_loss(Decoder(configs.decoder), batch, torch.Generator().manual_seed(0))
+    assert loss.item() == pytest.approx(1, abs=0.02)
+
+
+def test_loss_is_mse_and_bound(decoder, tokenizer, monkeypatch):
+    """e-6: their sum; the bound gets the images, the state and the fractions it needs."""
+    seen = []
+    monkeypatch.setattr(
+        decoder,
+        "forward",
+        lambda x_t, t, *_: seen.append((x_t, t)) or 0.3 * torch.cat((x_t, x_t), 1),
+    )
+    images = black_and_white(5, 2)
+    batch = (images, torch.randn(5, E), tokenizer(["a"] * 5))
+    loss = decoder_loss(decoder, batch, torch.Generator().manual_seed(0))
+    (x_t, t), diffusion = seen[0], decoder.diffusion
+    eps = diffusion.to_eps(images, x_t, t)
+    prediction, fraction = split_variance(0.3 * torch.cat((x_t, x_t), 1), CHANNELS)
+    mse = F.mse_loss(prediction, diffusion.target_of(images, t, eps))
+    bound = variance_loss(diffusion, prediction, fraction, images, x_t, t)
+    torch.testing.assert_close(loss, mse + bound.mean(), rtol=1e-3, atol=1e-4)
+
+
+def test_right_answers_cost_nothing(decoder, tokenizer, monkeypatch):
+    """The true v, and -1 for the small variance: what is left is the bits of t = 0."""
+    images, diffusion = black_and_white(16, 2), decoder.diffusion
+
+    def forward(x_t, t, *_):
+        v = diffusion.target_of(images, t, diffusion.to_eps(images, x_t, t))
+        return torch.cat((v, torch.full_like(v, -1.0)), dim=1)
+
+    monkeypatch.setattr(decoder, "forward", forward)
+    batch = (images, torch.randn(16, E), tokenizer(["a"] * 16))
+    loss = decoder_loss(decoder, batch, torch.Generator().manual_seed(0))
+    assert loss.item() == pytest.approx(0, abs=1e-3)
+
+
+def test_drops_are_independent(decoder, tokenizer, monkeypatch):
+    """e-19, e-44: z_i 10 %, caption 50 %, each its own draw, as is t; reproducible by seed."""
+    n, drops, times = 4000, [], []
+    image_condition, encode_text = decoder.image_condition, decoder.encode_text
+    monkeypatch.setattr(
+        decoder, "image_condition", lambda z, drop: drops.append(drop) or image_condition(z, drop)
+    )
+    monkeypatch.setattr(
+        decoder, "encode_text", lambda x, drop: drops.append(drop) or encode_text(x[:1], drop[:1])
+    )
+    monkeypatch.setattr(
+        decoder, "forward", lambda x_t, t, *_: times.append(t) or torch.zeros(n, 6, 2, 2)
+    )
+    batch = (black_and_white(n, 2), torch.zeros(n, E), tokenizer(["a"]).expand(n, -1))
+    a, b = (decoder_loss(decoder, batch, torch.Generator().manual_seed(0)) for _ in range(2))
+    image, caption = (drop.float() for drop in drops[:2])
+    assert a == b
+    assert image.mean().item() == pytest.approx(0.1, abs=0.015)
+    assert caption.mean().item() == pytest.approx(0.5, abs=0.025)
+    assert (image * caption).mean().item() == pytest.approx(0.05, abs=0.01)
+    assert times[0].min() == 0 and times[0].max() == 999
+    assert times[0].float().mean().item() == pytest.approx(500, abs=20)
+
+
+def test_inputs_are_not_mutated(decoder, inputs):
+    """e-10"""
+    batch = (black_and_white(3), inputs["z_i"], inputs["tokens"])
+    copies = [part.clone() for part in batch]
+    decoder_loss(decoder, batch, torch.Generator().manual_seed(0))
+    assert all(torch.equal(a, b) for a, b in zip(batch, copies, strict=True))
+
+
+def test_text_encoder_and_null_are_trained(configs, inputs):
+    """Section 2.1: the text encoder learns with the decoder; so do both routes and the null."""
+    decoder = Decoder(configs.decoder)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    inputs["drop_image"][0] = inputs["drop_caption"][1] = True
+    answer(decoder)(**inputs).square().mean().backward()
+    idle = [name for name, p in decoder.named_parameters() if p.grad is None or not p.grad.any()]
+    assert idle == []
+
+
+def test_training_mode_changes_nothing(decoder, inputs):
+    """e-25"""
+    before = answer(decoder.train())(**inputs)
+    assert torch.equal(before, answer(decoder.eval())(**inputs))

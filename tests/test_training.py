@@ -1,0 +1,196 @@
+"""The loop: exact resume, kills, Ctrl-C, NaN, full disks, minutes turned into steps."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from minidalle2.training import loop
+from minidalle2.training.checkpoints import CheckpointError
+from minidalle2.training.loop import Recipe, TrainingError, fit, learning_rate
+from minidalle2.training.recipes import LAPTOP, LAPTOP_MINUTES, PROFILES, split_minutes
+from minidalle2.training.stages import ALL, STAGES, train_stage
+
+
+@dataclass
+class ToyConfig:
+    width: int = 8
+
+
+class Toy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.config = ToyConfig()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 1))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def toy_data(n, generator):
+    return torch.randn(n, 4, generator=generator)
+
+
+def toy_loss(model, batch, generator):
+    noise = torch.randn(len(batch), 1, generator=generator)
+    return ((model(batch) - batch.sum(1, keepdim=True) - 0.1 * noise) ** 2).mean()
+
+
+def train(folder, steps=30, stop_at=None, loss=toy_loss, **changes):
+    recipe = Recipe(steps=steps, batch_size=16, warmup_steps=3, **changes)
+    seen = []
+    for step in fit(Toy(), toy_data, loss, recipe, folder, "toy"):
+        seen.append(step)
+        if step.step == stop_at:
+            break
+    return seen
+
+
+def weights(folder):
+    return load_file(folder / "training.safetensors")
+
+
+def test_training_learns(tmp_path):
+    steps = train(tmp_path, steps=300, learning_rate=0.02)
+    assert steps[-1].loss < 0.2 * steps[0].loss
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 29])
+def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, stop_at):
+    train(tmp_path / "whole")
+    train(tmp_path / "parts", stop_at=stop_at)
+    rest = train(tmp_path / "parts")
+    assert rest[0].step == stop_at + 1
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    logs = [(tmp_path / part / "log.jsonl").read_text() for part in ("whole", "parts")]
+    losses = [[json.loads(line)["loss"] for line in log.splitlines()] for log in logs]
+    assert losses[0] == losses[1]
+
+
+KILLED = """
+import sys
+sys.path[:0] = {paths!r}
+from tests.test_training import *
+loop.SAVE_EVERY_SECONDS = 0
+train(Path(sys.argv[1]), steps=400)
+"""
+
+
+def test_kill_9_loses_nothing_but_time(tmp_path):
+    """Killed at an arbitrary moment, also in the middle of saving, it ends with the same bits."""
+    root = str(Path(__file__).parent.parent)
+    script = KILLED.format(paths=[root])
+    for delay in (0.05, 0.3):
+        child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "killed")])
+        while not (tmp_path / "killed" / "training.safetensors").exists():
+            assert child.poll() is None
+            time.sleep(0.01)
+        time.sleep(delay)
+        child.kill()
+        child.wait()
+    train(tmp_path / "killed", steps=400)
+    train(tmp_path / "whole", steps=400)
+    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+
+
+def test_nan_stops_with_a_sentence_and_keeps_the_last_good_weights(tmp_path):
+    train(tmp_path, stop_at=5)
+    before = weights(tmp_path)
+    with pytest.raises(TrainingError, match="became nan at step 5.*learning rate"):
+        train(tmp_path, loss=lambda model, batch, generator: toy_loss(model, batch, generator) * torch.nan)
+    after = weights(tmp_path)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_ctrl_c_ends_the_step_and_saves_it(tmp_path):
+    def interrupted_loss(model, batch, generator):
+        interrupted_loss.calls += 1
+        if interrupted_loss.calls == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return toy_loss(model, batch, generator)
+
+    interrupted_loss.calls = 0
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", loss=interrupted_loss)
+    assert train(tmp_path / "stopped")[0].step == 5
+    train(tmp_path / "whole")
+    whole, stopped = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+def test_a_full_disk_is_one_sentence_and_the_old_checkpoint_stays(tmp_path, monkeypatch):
+    train(tmp_path, stop_at=5)
+    before = weights(tmp_path)
+
+    def no_space(tensors, path, metadata):
+        Path(path).write_bytes(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("minidalle2.training.checkpoints.save_file", no_space)
+    with pytest.raises(CheckpointError, match="No space left on device.*untouched"):
+        train(tmp_path)
+    after = weights(tmp_path)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_another_recipe_is_refused(tmp_path):
+    train(tmp_path, stop_at=5)
+    with pytest.raises(CheckpointError, match="another recipe"):
+        train(tmp_path, learning_rate=0.5)
+
+
+def test_minutes_become_steps_and_the_number_survives_a_stop(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "TIMED_STEPS", 5)
+    first = train(tmp_path, steps=10**9, stop_at=8, minutes=1 / 60)
+    assert first[3].total == 10**9 and 6 <= first[5].total < 10**7
+    recipe = Recipe(steps=10**9, batch_size=16, warmup_steps=3, minutes=1 / 60)
+    resumed = fit(Toy(), toy_data, toy_loss, recipe, tmp_path, "toy")
+    assert next(resumed).total == first[5].total
+    resumed.close()
+
+
+def test_learning_rate_warms_up_and_ends_at_zero():
+    recipe = Recipe(steps=100, batch_size=1, learning_rate=1.0, warmup_steps=10)
+    rates = [learning_rate(step, 100, recipe) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) > 0.97 and rates[100] == pytest.approx(0)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_every_profile_trains_every_stage():
+    assert all(set(recipes) == set(STAGES) - {"tokenizer"} for recipes in PROFILES.values())
+    assert set(LAPTOP) == set(LAPTOP_MINUTES)
+
+
+def test_minutes_are_divided_in_the_laptop_proportions():
+    shares = split_minutes(list(ALL), 10.0)
+    assert sum(shares.values()) == pytest.approx(10.0)
+    assert shares["decoder"] > shares["clip"] > shares["upsampler64"]
+
+
+def test_smoke_profile_trains_all_stages_that_then_draw(tmp_path, monkeypatch):
+    """Every stage, four steps each, from nothing to a picture."""
+    from minidalle2.dalle2 import DALLE2
+    from minidalle2.training import stages
+
+    monkeypatch.setattr(stages, "CACHED", 1_000)
+    monkeypatch.setattr(stages, "CAPTIONS", 500)
+    for stage in STAGES:
+        steps = list(train_stage(stage, tmp_path, "smoke", torch.device("cpu")))
+        assert stage == "tokenizer" or (len(steps) == 4 and steps[-1].total == 4)
+    made = DALLE2.load(tmp_path).generate(["a large red circle"])
+    assert made.image128.shape == (1, 3, 128, 128)
+    assert list((tmp_path / "decoder" / "samples").glob("*.png"))
