@@ -13,7 +13,7 @@ from torch import Tensor
 from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.decoder import CHANNELS, Decoder, DecoderConfig
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
-from minidalle2.prior import Prior, PriorConfig, best_candidate
+from minidalle2.prior import Prior, PriorConfig, nearest
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.checkpoints import CheckpointError, load_model
 from minidalle2.upsampler import Upsampler, UpsamplerConfig
@@ -26,11 +26,12 @@ WEIGHTS = Path(__file__).parent / "weights"  # the committed weights, a folder a
 class Sampling:
     """How each stage is sampled."""
 
-    candidates: int = 2  # draws of z_i, of which the one nearest to z_t is kept
+    candidates: int = 2  # draws of z_i, of which the one nearest to z_t is kept (section 2.2)
     prior_steps: int = 20
     prior_guidance: float = 1.0
     decoder_steps: int = 25
     decoder_guidance: float = 2.0
+    drawings: int = 4  # at 32 px, of which the one that CLIP finds nearest to z_t is kept
     upsampler64_steps: int = 6
     upsampler128_steps: int = 4
 
@@ -44,7 +45,8 @@ class Generation:
     text_embedding: Tensor  # z_t (B, E), unit length
     candidates: Tensor | None = None  # (B, n, E), unit length
     image_embedding: Tensor | None = None  # z_i (B, E), unit length
-    image32: Tensor | None = None  # (B, 3, 32, 32) in [-1, 1]
+    drawings: Tensor | None = None  # (B, k, 3, 32, 32) in [-1, 1]
+    image32: Tensor | None = None  # (B, 3, 32, 32), one of the drawings
     image64: Tensor | None = None
     image128: Tensor | None = None
 
@@ -54,7 +56,7 @@ class StartingNoise:
     """x_T of each stage, in place of the noise that the seeds would give."""
 
     prior: Tensor | None = None  # (B, n, E)
-    decoder: Tensor | None = None  # (B, 3, 32, 32)
+    decoder: Tensor | None = None  # (B, k, 3, 32, 32)
     upsampler64: Tensor | None = None  # (B, 3, 64, 64)
     upsampler128: Tensor | None = None  # (B, 3, 128, 128)
 
@@ -75,6 +77,21 @@ class DALLE2:
         self.clip, self.prior, self.decoder = clip, prior, decoder
         self.upsampler64, self.upsampler128 = upsampler64, upsampler128
 
+    def check_fit(self, folder: Path) -> None:
+        """Raises CheckpointError where the stages in `folder` come from different trainings."""
+        needed = {
+            "vocab_size": self.tokenizer.vocab_size,
+            "clip_embedding": self.clip.config.embedding,
+        }
+        for stage in ("clip", "prior", "decoder"):
+            config = vars(getattr(self, stage).config)
+            for name, value in needed.items():
+                if config.get(name, value) != value:
+                    raise CheckpointError(
+                        f"{folder / stage} has {name} {config[name]}, but the tokenizer and CLIP "
+                        f"beside it need {value}; train it with them"
+                    )
+
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "DALLE2":
         """From a folder with tokenizer.json and a checkpoint folder a stage."""
@@ -84,7 +101,7 @@ class DALLE2:
                 f"there are no weights in {folder} (no tokenizer.json); train them with "
                 "`minidalle2 train all`, or check the path"
             )
-        return cls(
+        dalle2 = cls(
             Tokenizer.load(path),
             load_model(folder / "clip", "clip", CLIPConfig, CLIP).to(device),
             load_model(folder / "prior", "prior", PriorConfig, Prior).to(device),
@@ -92,6 +109,8 @@ class DALLE2:
             load_model(folder / "upsampler64", "upsampler64", UpsamplerConfig, Upsampler).to(device),
             load_model(folder / "upsampler128", "upsampler128", UpsamplerConfig, Upsampler).to(device),
         )
+        dalle2.check_fit(folder)
+        return dalle2
 
     @property
     def device(self) -> torch.device:
@@ -152,19 +171,31 @@ class DALLE2:
         made.candidates = self.prior.candidates(
             made.text_embedding, made.tokens, x_T, sampling.prior_steps, sampling.prior_guidance
         )
-        made.image_embedding = best_candidate(made.candidates, made.text_embedding)
+        best = nearest(made.candidates, made.text_embedding)
+        made.image_embedding = made.candidates[torch.arange(len(best)), best]
 
     def _decode(
         self, made: Generation, seeds: list[int], sampling: Sampling, noise: StartingNoise
     ) -> None:
-        """image embedding (and tokens) → 32 px."""
-        size = self.decoder.config.image_size
-        x_T = _given_or_drawn(noise.decoder, seeds, 1, (CHANNELS, size, size)).to(self.device)
-        denoise = self.decoder.denoiser(
-            made.image_embedding.to(self.device), made.tokens, sampling.decoder_guidance
+        """image embedding (and tokens) → 32 px: several drawings, of which CLIP picks one.
+
+        The paper lets z_t choose among the prior's candidates; here it also chooses among the
+        decoder's, as DALL·E 1 did: a mix-up of two objects is easier seen than avoided.
+        """
+        n, size = sampling.drawings, self.decoder.config.image_size
+        x_T = _given_or_drawn(noise.decoder, seeds, 1, (n, CHANNELS, size, size)).to(self.device)
+        z_i, tokens = (
+            torch.repeat_interleave(each.to(self.device), x_T.shape[1], dim=0)
+            for each in (made.image_embedding, made.tokens)
         )
-        diffusion, steps = self.decoder.diffusion, sampling.decoder_steps
-        made.image32 = last(ddim(diffusion, denoise, x_T, steps, clip_to_image))
+        denoise = self.decoder.denoiser(z_i, tokens, sampling.decoder_guidance)
+        states = ddim(
+            self.decoder.diffusion, denoise, x_T.flatten(0, 1), sampling.decoder_steps, clip_to_image
+        )
+        flat = last(states)
+        made.drawings = flat.view_as(x_T)
+        best = nearest(self.clip.encode_image(flat).view(*x_T.shape[:2], -1), made.text_embedding)
+        made.image32 = made.drawings[torch.arange(len(best)), best]
 
 
 def _enlarge(upsampler: Upsampler, low: Tensor, x_T: Tensor, steps: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 CELL = 128  # least side of a picture in a grid; smaller ones are enlarged, their pixels visible
 GAP = 12
 FONT_SIZE, LINE_HEIGHT = 14, 20
-LINES = 5  # of a label; what is longer ends in …
+LINES = 8  # of a label; what is longer ends in …
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 
 

@@ -104,10 +104,9 @@ class Prior(nn.Module):
         return rearrange(F.normalize(z, dim=-1), "(b n) e -> b n e", n=n)
 
 
-def best_candidate(candidates: Tensor, z_t: Tensor) -> Tensor:
-    """(B, n, E), (B, E) → (B, E): "the one with a higher dot product with z_t" (section 2.2)."""
-    score = (candidates * z_t[:, None]).sum(-1)  # (B, n)
-    return candidates[torch.arange(len(z_t), device=z_t.device), score.argmax(1)]
+def nearest(candidates: Tensor, z_t: Tensor) -> Tensor:
+    """(B, n, E), (B, E) unit vectors → (B,) index of the candidate with the highest dot product."""
+    return (candidates * z_t[:, None]).sum(-1).argmax(1)
 
 
 def prior_loss(

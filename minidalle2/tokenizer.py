@@ -107,7 +107,12 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path} is not a minidalle2 tokenizer ({error}); restore it or train it again"
+            ) from error
 
     def _encode_piece(self, piece: bytes) -> list[int]:
         """Apply the earliest-learned merge until none applies; pieces repeat, so results are kept."""
@@ -143,4 +148,4 @@ def merge(ids: list[int], pair: Pair, new_id: int) -> list[int]:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
+    return re.findall(r"[^\s!-/:-@\[-`{-~]+", text.lower())  # all but spaces and ASCII punctuation

@@ -93,8 +93,8 @@ def tiny_dalle2(tokenizer, configs, clip, prior, decoder, upsampler) -> DALLE2:
 @pytest.fixture
 def few_steps() -> Sampling:
     return Sampling(
-        candidates=3, prior_steps=3, prior_guidance=1.5, decoder_steps=3, upsampler64_steps=2,
-        upsampler128_steps=2,
+        candidates=3, prior_steps=3, prior_guidance=1.5, decoder_steps=3, drawings=2,
+        upsampler64_steps=2, upsampler128_steps=2,
     )  # fmt: skip
 
 

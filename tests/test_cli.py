@@ -121,7 +121,7 @@ def test_labels_wrap_to_the_width_and_long_ones_end_in_dots():
     font = ImageFont.load_default(14)
     for text in ("a large red circle above a small blue square", "w" * 90, "круг " * 60, "a"):
         lines = wrap(text, font, 128)
-        assert max(map(font.getlength, lines)) <= 128 and len(lines) <= 5
+        assert max(map(font.getlength, lines)) <= 128 and len(lines) <= 8
     assert wrap("a large red circle", font, 1000) == ["a large red circle"]
     assert wrap("word " * 200, font, 128)[-1].endswith("…")
 

@@ -10,7 +10,7 @@ from minidalle2.diffusion.sampling import Noise
 from minidalle2.tokenizer import PromptTooLong
 
 PROMPTS = ["a red circle", "a large green star above a red square"]
-MADE = ["candidates", "image_embedding", "image32", "image64", "image128"]
+MADE = ["candidates", "image_embedding", "drawings", "image32", "image64", "image128"]
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def test_every_intermediate(whole, tiny_dalle2):
     e = tiny_dalle2.clip.config.embedding
     shapes = {
         "tokens": (2, whole.tokens.shape[1]), "text_embedding": (2, e), "candidates": (2, 3, e),
-        "image_embedding": (2, e), "image32": (2, 3, 32, 32), "image64": (2, 3, 64, 64),
-        "image128": (2, 3, 128, 128),
+        "image_embedding": (2, e), "drawings": (2, 2, 3, 32, 32), "image32": (2, 3, 32, 32),
+        "image64": (2, 3, 64, 64), "image128": (2, 3, 128, 128),
     }  # fmt: skip
     assert whole.prompts == PROMPTS
     assert {f.name for f in fields(Generation)} == {"prompts", *shapes}
@@ -55,6 +55,14 @@ def test_chosen_candidate(whole):
     for row in range(2):
         scores = whole.candidates[row] @ whole.text_embedding[row]
         assert torch.equal(whole.image_embedding[row], whole.candidates[row, scores.argmax()])
+
+
+def test_chosen_drawing(whole, tiny_dalle2):
+    """Of each row, the one whose own CLIP embedding is nearest to z_t."""
+    for row in range(2):
+        z_i = tiny_dalle2.clip.encode_image(whole.drawings[row])
+        best = (z_i @ whole.text_embedding[row]).argmax()
+        assert torch.equal(whole.image32[row], whole.drawings[row, best])
 
 
 # Seeds and batches
@@ -157,7 +165,7 @@ def test_given_results_are_used_and_not_mutated(whole, tiny_dalle2, few_steps, g
     ("stage", "shape", "changes"),
     [
         ("prior", (2, 3, 12), "image_embedding"),
-        ("decoder", (2, 3, 32, 32), "image32"),
+        ("decoder", (2, 2, 3, 32, 32), "image32"),
         ("upsampler64", (2, 3, 64, 64), "image64"),
         ("upsampler128", (2, 3, 128, 128), "image128"),
     ],
@@ -177,7 +185,7 @@ def test_injected_noise(whole, tiny_dalle2, few_steps, stage, shape, changes):
 def test_all_noise_injected(tiny_dalle2, few_steps):
     """Then seeds decide nothing."""
     noise = StartingNoise(
-        torch.randn(1, 3, 12), torch.randn(1, 3, 32, 32), torch.randn(1, 3, 64, 64),
+        torch.randn(1, 3, 12), torch.randn(1, 2, 3, 32, 32), torch.randn(1, 3, 64, 64),
         torch.randn(1, 3, 128, 128),
     )  # fmt: skip
     a, b = (tiny_dalle2.generate(["a"], [seed], few_steps, noise) for seed in (0, 7))
@@ -189,7 +197,8 @@ def test_all_noise_injected(tiny_dalle2, few_steps):
     [
         ("candidates", 1, "candidates"), ("prior_steps", 4, "image_embedding"),
         ("prior_guidance", 1.0, "image_embedding"), ("decoder_steps", 4, "image32"),
-        ("decoder_guidance", 1.0, "image32"), ("upsampler64_steps", 3, "image64"),
+        ("decoder_guidance", 1.0, "image32"), ("drawings", 1, "drawings"),
+        ("upsampler64_steps", 3, "image64"),
         ("upsampler128_steps", 3, "image128"),
     ],
 )  # fmt: skip

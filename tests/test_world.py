@@ -355,6 +355,7 @@ def test_at_least_5000_pictures_a_second():
         started = time.perf_counter()
         draw(sample_scenes(500, "train", generator(seed)), 32)
         rates.append(500 / (time.perf_counter() - started))
-    if max(rates) < 5_000 and os.cpu_count() < os.getloadavg()[0]:
+    busy = hasattr(os, "getloadavg") and os.getloadavg()[0] > os.cpu_count()
+    if max(rates) < 5_000 and busy:
         pytest.skip(f"the machine is busy: {max(rates):.0f} pictures a second")
     assert max(rates) >= 5_000

@@ -6,7 +6,8 @@ full disk leaves the previous checkpoint whole. Whatever is wrong with a checkpo
 
 import json
 import os
-from dataclasses import asdict, fields
+from contextlib import suppress
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def write_atomically(path: Path, write) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise CheckpointError(
             f"could not save {path}: {error}; what was saved there before is untouched. "
             "Free some space or choose another folder"
@@ -78,7 +80,14 @@ def load_model(folder: Path, stage: str, config_class: type, model_class: type) 
 
     Raises CheckpointError for a missing, truncated, foreign or newer checkpoint.
     """
-    model = model_class(read_config(folder, stage, config_class))
+    config = read_config(folder, stage, config_class)
+    try:
+        model = model_class(config)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError) as error:
+        raise CheckpointError(
+            f"{folder / 'config.json'} describes no {stage} that can be built ({error}); restore it "
+            "or train it again"
+        ) from error
     tensors, _ = read_tensors(folder / "model.safetensors")
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -108,6 +117,11 @@ def read_config(folder: Path, stage: str, config_class: type) -> Any:
             f"{path} is not a minidalle2 config ({type(error).__name__}: {error}); it needs "
             "format_version, stage and config"
         ) from error
+    if not isinstance(version, int) or not isinstance(values, dict):
+        raise CheckpointError(
+            f"{path} is not a minidalle2 config (format_version {version!r} is no number, or config "
+            "is no object); restore it or train it again"
+        )
     if version > FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format {version}, newer than the {FORMAT_VERSION} this minidalle2 reads; "
@@ -129,7 +143,8 @@ def config_from_dict(config_class: type, values: dict, where: str) -> Any:
         )
     return config_class(
         **{
-            name: config_from_dict(known[name], value, where) if isinstance(value, dict)
+            name: config_from_dict(known[name], value, where)
+            if isinstance(value, dict) and is_dataclass(known[name])
             else tuple(value) if isinstance(value, list) else value
             for name, value in values.items()
         }

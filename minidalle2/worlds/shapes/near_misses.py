@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from minidalle2.worlds.shapes.scenes import (
-    BACKGROUNDS, COLOURS, JITTER, PLACE_X, PLACE_Y, SHAPES, SLOTS, WORDS, Scenes,
+    BACKGROUNDS, COLOURS, JITTER, PLACE_X, PLACE_Y, SHAPES, SIZES, SLOTS, WORDS, Scenes,
     draw_places, holds_held_out_combination, holds_held_out_pair, sample_scenes,
 )  # fmt: skip
 
-GROUP = 8
-CHANGES = 7  # shape, colour, size, swapped colours, swapped places, layout, background or word
+# Row r of a group suffers change r; row 0 is the scene itself. No two rows suffer the same.
+CHANGES = (
+    "nothing", "shape", "colour", "size", "swapped colours", "swapped places", "layout", "setting",
+)  # fmt: skip
+GROUP = len(CHANGES)
 
 
 def sample_near_misses(n: int, generator: torch.Generator) -> Scenes:
@@ -22,42 +25,57 @@ def sample_near_misses(n: int, generator: torch.Generator) -> Scenes:
     base.says_sizes[:] = base.says_places[:] = base.says_background[:] = True
     base = base[torch.arange(len(base)).repeat_interleave(GROUP)[:n]]
     scenes = _change_once(base, generator)
-    for _ in range(4):  # a change that left training is drawn again, and at last taken back
-        left = holds_held_out_pair(scenes) | holds_held_out_combination(scenes)
-        scenes = _where(left, _change_once(base, generator), scenes)
-    left = holds_held_out_pair(scenes) | holds_held_out_combination(scenes)
-    left |= torch.arange(n) % GROUP == 0  # the first of a group is the scene itself
-    return _jitter(_where(left, base, scenes), generator)
+    for _ in range(5):  # what came out unchanged, or left training, is drawn again
+        scenes = _where(_unfit(scenes, base), _change_once(base, generator), scenes)
+    scenes = _where(_unfit(scenes, base), base, scenes)
+    return _jitter(scenes, generator)
+
+
+def _unfit(scenes: Scenes, base: Scenes) -> Tensor:
+    """(B,) bool: equal to the base, or held out from training."""
+    names = ("shape", "colour", "size", "place", "background", "word")
+    same = [(getattr(scenes, k) == getattr(base, k)).reshape(len(base), -1).all(1) for k in names]
+    return torch.stack(same).all(0) | holds_held_out_pair(scenes) | holds_held_out_combination(scenes)
 
 
 def _change_once(base: Scenes, generator: torch.Generator) -> Scenes:
-    """Each scene with one of CHANGES made to it."""
+    """Each scene with its change made to it."""
     n = len(base)
+    change = (torch.arange(n) % GROUP)[:, None]
+
+    def suffers(*names: str) -> Tensor:
+        return torch.isin(change, torch.tensor([CHANGES.index(name) for name in names]))
 
     def shift(high: int) -> Tensor:  # added modulo `high`, always changes the value
         return torch.randint(1, high, (n, 1), generator=generator)
 
-    change = torch.randint(CHANGES, (n, 1), generator=generator)
+    # Swaps need two objects; with fewer, they are one more change of a shape or a colour.
+    several, no_object = base.count[:, None] >= 2, base.count[:, None] == 0
+    new_shape = suffers("shape") | (suffers("swapped places") & ~several)
+    new_colour = suffers("colour") | (suffers("swapped colours") & ~several)
     present = base.shape >= 0
     # One object, if there is any: the chosen slot is a uniform draw among the present ones.
     score = torch.rand(n, SLOTS, generator=generator).masked_fill(~present, -1)
     chosen = present & (score == score.amax(1, keepdim=True))
-    several = base.count[:, None] >= 2
+
     scenes = base[torch.arange(n)]
-    scenes.shape = _shifted(base.shape, chosen & (change == 0), shift(len(SHAPES)), len(SHAPES))
-    scenes.colour = _shifted(base.colour, chosen & (change == 1), shift(len(COLOURS)), len(COLOURS))
-    scenes.size = _shifted(base.size, chosen & (change == 2), 1, 2)
-    # Swaps are between the first two objects, where there are two.
-    swapped = torch.tensor([1, 0, 2])
-    scenes.colour = torch.where(several & (change == 3), base.colour[:, swapped], scenes.colour)
-    scenes.place = torch.where(several & (change == 4), base.place[:, swapped], base.place)
+    scenes.shape = _shifted(base.shape, chosen & new_shape, shift(len(SHAPES)), len(SHAPES))
+    scenes.colour = _shifted(base.colour, chosen & new_colour, shift(len(COLOURS)), len(COLOURS))
+    scenes.size = _shifted(base.size, chosen & suffers("size"), 1, len(SIZES))
+    swap = torch.tensor([1, 0, 2])  # the first two objects
+    scenes.colour = torch.where(
+        several & suffers("swapped colours"), base.colour[:, swap], scenes.colour
+    )
+    scenes.place = torch.where(several & suffers("swapped places"), base.place[:, swap], base.place)
     places = draw_places(base.count, base.word >= 0, generator)
-    scenes.place = torch.where(present & (change == 5), places, scenes.place)
-    last = (change == 6) | ((change >= 3) & (change < 5) & ~several)
+    scenes.place = torch.where(present & suffers("layout"), places, scenes.place)
+    # The setting is the word where there is a sign, else the background; a sign alone has no more.
     sign = base.word[:, None] >= 0
-    word = _shifted(base.word[:, None], last & sign, shift(len(WORDS)), len(WORDS))
+    setting = suffers("setting") | (no_object & ~suffers("nothing"))
+    new_word = setting & sign & ~(no_object & suffers("colour", "size"))
+    word = _shifted(base.word[:, None], new_word, shift(len(WORDS)), len(WORDS))
     background = _shifted(
-        base.background[:, None], last & ~sign, shift(len(BACKGROUNDS)), len(BACKGROUNDS)
+        base.background[:, None], setting & ~new_word, shift(len(BACKGROUNDS)), len(BACKGROUNDS)
     )
     scenes.word, scenes.background = word[:, 0], background[:, 0]
     return scenes

@@ -24,6 +24,7 @@ WORDS = (
     "red", "green", "blue", "pink", "yellow",
 )  # fmt: skip  # at most 6 letters, so that a word is legible at 32 px
 KINDS = ("one", "two", "three", "words")
+KIND_WEIGHTS = (0.5, 1.0, 0.75, 0.5)  # how often each is drawn: two objects are where binding is
 SPLITS = ("train", "seen", "pairs", "combinations", "phrasings")
 
 SLOTS = 3  # at most three objects
@@ -114,7 +115,7 @@ def _is_held_out_combination(pair_i: Tensor, pair_j: Tensor) -> Tensor:
 def sample_scenes(
     n: int, split: str, generator: torch.Generator, kinds: tuple[str, ...] = KINDS
 ) -> Scenes:
-    """n scenes of a split, kinds drawn equally often (words half as often).
+    """n scenes of a split and of some kinds.
 
     `train`, `seen` and `phrasings` scenes hold neither a held-out pair nor a held-out combination;
     `pairs` scenes hold a held-out pair each, `combinations` a held-out combination of seen pairs.
@@ -147,8 +148,8 @@ def _draw(n: int, generator: torch.Generator, kinds: tuple[str, ...]) -> Scenes:
     def chance(p: float) -> Tensor:
         return torch.rand(n, generator=generator) < p
 
-    weights = torch.tensor([0.5 if k == "words" else 1.0 for k in kinds])
     kind_ids = torch.tensor([KINDS.index(k) for k in kinds])
+    weights = torch.tensor(KIND_WEIGHTS)[kind_ids]
     kind = kind_ids[torch.multinomial(weights, n, replacement=True, generator=generator)]
     words = kind == KINDS.index("words")
     count = torch.where(words, integers(2, n), kind + 1)  # a sign alone, or below one object
