@@ -19,6 +19,13 @@ from minidalle2.training.checkpoints import CheckpointError, load_model
 from minidalle2.upsampler import Upsampler, UpsamplerConfig
 
 STAGES = ("text_embedding", "image_embedding", "image32", "image64", "image128")
+MODELS = {
+    "clip": (CLIPConfig, CLIP),
+    "prior": (PriorConfig, Prior),
+    "decoder": (DecoderConfig, Decoder),
+    "upsampler64": (UpsamplerConfig, Upsampler),
+    "upsampler128": (UpsamplerConfig, Upsampler),
+}
 WEIGHTS = Path(__file__).parent / "weights"  # the committed weights, a folder a world
 
 
@@ -101,14 +108,11 @@ class DALLE2:
                 f"there are no weights in {folder} (no tokenizer.json); train them with "
                 "`minidalle2 train all`, or check the path"
             )
-        dalle2 = cls(
-            Tokenizer.load(path),
-            load_model(folder / "clip", "clip", CLIPConfig, CLIP).to(device),
-            load_model(folder / "prior", "prior", PriorConfig, Prior).to(device),
-            load_model(folder / "decoder", "decoder", DecoderConfig, Decoder).to(device),
-            load_model(folder / "upsampler64", "upsampler64", UpsamplerConfig, Upsampler).to(device),
-            load_model(folder / "upsampler128", "upsampler128", UpsamplerConfig, Upsampler).to(device),
-        )
+        models = [
+            load_model(folder / stage, stage, *classes).to(device)
+            for stage, classes in MODELS.items()
+        ]
+        dalle2 = cls(Tokenizer.load(path), *models)
         dalle2.check_fit(folder)
         return dalle2
 
@@ -190,7 +194,11 @@ class DALLE2:
         )
         denoise = self.decoder.denoiser(z_i, tokens, sampling.decoder_guidance)
         states = ddim(
-            self.decoder.diffusion, denoise, x_T.flatten(0, 1), sampling.decoder_steps, clip_to_image
+            self.decoder.diffusion,
+            denoise,
+            x_T.flatten(0, 1),
+            sampling.decoder_steps,
+            clip_to_image,
         )
         flat = last(states)
         made.drawings = flat.view_as(x_T)

@@ -1,8 +1,8 @@
 """Image embedding (and caption) → 32 px picture: a diffusion model guided by both.
 
 z_i (B, E) and tokens (B, T) → (B, 3, 32, 32). Paper: section 2.1. z_i enters twice: projected and
-added to the timestep embedding, and as 4 extra tokens of context beside those of a text encoder that
-is trained with the decoder. Each is dropped at random in training, so that both can be guided.
+added to the timestep embedding, and as 4 extra tokens of context beside those of a text encoder
+that is trained with the decoder. Each is dropped at random in training, so that both can be guided.
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class Decoder(nn.Module):
         )  # fmt: skip
 
     def forward(self, x_t: Tensor, t: Tensor, z_i: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """z_i (B, E) as `image_condition` makes it; context (B, T, D), mask (B, T): `encode_text`."""
+        """z_i (B, E) comes from `image_condition`, context (B, T, D) and mask from `encode_text`."""
         embedding = self.time_embedding(t) + self.image_to_embedding(z_i)
         image_tokens = rearrange(self.image_to_tokens(z_i), "b (k d) -> b k d", k=IMAGE_TOKENS)
         context = torch.cat((image_tokens, context), dim=1)  # (B, 4+T, D)

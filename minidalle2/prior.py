@@ -1,8 +1,8 @@
 """Text embedding (and caption) → image embedding: the diffusion prior.
 
 z_t (B, E) and tokens (B, T) → z_i (B, E). Paper: section 2.2 and appendix C. A causal transformer
-reads the caption's tokens, z_t, the timestep, the noised z_i and a learned query, and answers at the
-query with z_i itself. Left out: the paper's Analytic-DPM sampler and the autoregressive prior.
+reads the caption's tokens, z_t, the timestep, the noised z_i and a learned query, and answers at
+the query with z_i itself. Left out: the paper's Analytic-DPM sampler and the autoregressive prior.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Text → tokens: byte-level byte-pair encoding, trained and applied here in full.
 
 Every Unicode text is a sequence of bytes and every byte is a token, so nothing is ever unknown;
-training then merges the most frequent neighbours, again and again (Sennrich et al. 2016; bytes as in
-GPT-2). The paper encodes text with CLIP's BPE (section 2.1). Left out: case folding, which the
+training then merges the most frequent neighbours, again and again (Sennrich et al. 2016; bytes as
+in GPT-2). The paper encodes text with CLIP's BPE (section 2.1). Left out: case folding, which the
 pipeline does before.
 """
 
@@ -19,8 +19,8 @@ SPECIAL = 3  # ids before the first byte
 # GPT-2's order of the 256 bytes: printable ones first. It decides between equally frequent pairs.
 _PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 BYTES = _PRINTABLE + [b for b in range(256) if b not in set(_PRINTABLE)]
-# A piece is a run of letters, of digits, or of the rest, with the one space before it; a merge never
-# crosses pieces. Bytes from 0x80 up (all of Unicode beyond ASCII) count as letters.
+# A piece is a run of letters, of digits, or of the rest, with the one space before it; a merge
+# never crosses pieces. Bytes from 0x80 up (all of Unicode beyond ASCII) count as letters.
 PIECES = re.compile(
     rb" ?[a-zA-Z\x80-\xff]+| ?[0-9]+| ?[^ \t\n\r\f\va-zA-Z0-9\x80-\xff]+|[ \t\n\r\f\v]+"
 )
@@ -115,11 +115,13 @@ class Tokenizer:
             ) from error
 
     def _encode_piece(self, piece: bytes) -> list[int]:
-        """Apply the earliest-learned merge until none applies; pieces repeat, so results are kept."""
+        """The earliest-learned merge, again and again; pieces repeat, so results are kept."""
         if piece not in self._cache:
             ids = [self._id_of_byte[byte] for byte in piece]
             while len(ids) > 1:
-                pair = min(zip(ids, ids[1:], strict=False), key=lambda p: self._rank.get(p, 1 << 30))
+                pair = min(
+                    zip(ids, ids[1:], strict=False), key=lambda p: self._rank.get(p, 1 << 30)
+                )
                 if pair not in self._rank:
                     break
                 ids = merge(ids, pair, SPECIAL + 256 + self._rank[pair])

@@ -1,8 +1,9 @@
 """32 → 64 px and 64 → 128 px: diffusion upsamplers, the paper's 64 → 256 → 1024 in small.
 
-Low picture (B, 3, S, S) → high picture (B, 3, 2S, 2S). Paper: section 2.1 and table 3: unconditional
-on text, convolutions only, hence trained on quarter-size crops and run at full size. The low picture
-is degraded in training (`degradation.py`), so that the flaws of drawn pictures are nothing new.
+Low picture (B, 3, S, S) → high picture (B, 3, 2S, 2S). Paper: section 2.1 and table 3:
+unconditional on text, convolutions only, hence trained on quarter-size crops and run at full size.
+The low picture is degraded in training (`degradation.py`), so that the flaws of drawn pictures are
+nothing new.
 """
 
 from dataclasses import dataclass

@@ -110,7 +110,10 @@ def test_nan_stops_with_a_sentence_and_keeps_the_last_good_weights(tmp_path):
     train(tmp_path, stop_at=5)
     before = weights(tmp_path)
     with pytest.raises(TrainingError, match="became nan at step 5.*learning rate"):
-        train(tmp_path, loss=lambda model, batch, generator: toy_loss(model, batch, generator) * torch.nan)
+        train(
+            tmp_path,
+            loss=lambda model, batch, generator: toy_loss(model, batch, generator) * torch.nan,
+        )
     after = weights(tmp_path)
     assert all(torch.equal(before[name], after[name]) for name in before)
 

@@ -30,7 +30,7 @@ class TimeEmbedding(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Tokens (B, T) → features (B, T, D), causal: what follows the end of a text cannot reach it."""
+    """Tokens (B, T) → features (B, T, D), causal: what follows a text's end cannot reach it."""
 
     def __init__(self, vocab_size: int, context_length: int, width: int, layers: int, heads: int):
         super().__init__()

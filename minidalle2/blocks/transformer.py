@@ -30,7 +30,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.final_norm = nn.LayerNorm(width)
-        # GPT-2: what is added to the residual stream starts small, the more so the deeper the stack.
+        # GPT-2: what is added to the residual stream starts small, the more so in a deep stack.
         for block in self.blocks:
             for last in (block.attention.out, block.mlp[-1]):
                 nn.init.normal_(last.weight, std=(2 * layers * width) ** -0.5)

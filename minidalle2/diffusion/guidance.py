@@ -1,4 +1,4 @@
-"""Classifier-free guidance (Ho & Salimans 2021): dropping conditions in training, and using that."""
+"""Classifier-free guidance (Ho & Salimans 2021): conditions dropped in training, then stressed."""
 
 from collections.abc import Callable
 

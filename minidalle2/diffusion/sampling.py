@@ -130,6 +130,6 @@ def ddim_inversion(
 
 def last(states: Iterator[State]) -> Tensor:
     """The sample that a sampler ends with."""
-    for state in states:
+    for state in states:  # noqa: B007
         pass
     return state.x_next

@@ -1,7 +1,7 @@
 """Learned variance (Nichol & Dhariwal 2021), which the paper's decoder samples with (table 3).
 
-The network answers twice the channels: the prediction, and a fraction v in about [-1, 1] that places
-each log-variance between the smallest and the largest sensible value.
+The network answers twice the channels: the prediction, and a fraction v in about [-1, 1] that
+places each log-variance between the smallest and the largest sensible value.
 """
 
 import math
@@ -36,7 +36,7 @@ def posterior_mean(schedule: Schedule, x0: Tensor, x_t: Tensor, t: Tensor) -> Te
 def variance_loss(
     diffusion: Diffusion, prediction: Tensor, fraction: Tensor, x0: Tensor, x_t: Tensor, t: Tensor
 ) -> Tensor:
-    """(B,) the bound's term of each sample, in bits per dimension, weighted as the paper weights it.
+    """(B,) the bound's term of each sample, in bits per dimension, weighted as in the paper.
 
     One random term stands for the sum over T, hence the factor T. The mean is detached: this loss
     teaches the variance only.
@@ -54,7 +54,9 @@ def variance_loss(
     return VLB_WEIGHT * len(schedule) * bits
 
 
-def gaussian_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor) -> Tensor:
+def gaussian_kl(
+    mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor
+) -> Tensor:
     """KL(N1 ‖ N2) of each element, in nats."""
     ratio = (log_variance1 - log_variance2).exp()
     distance = (mean1 - mean2) ** 2 * (-log_variance2).exp()

@@ -82,7 +82,10 @@ def answers_of(scenes: Scenes) -> dict[str, Tensor]:
 def judge_data(n: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
     """Fresh pictures and the truth about them. The judge may see every pair of attributes, also
     those held out from the stages, because it must read whatever is drawn."""
-    parts = [sample_scenes(n - n // 2, "train", generator), sample_scenes(n // 2, "pairs", generator)]
+    parts = [
+        sample_scenes(n - n // 2, "train", generator),
+        sample_scenes(n // 2, "pairs", generator),
+    ]
     images = torch.cat([_worn(draw(part, SIZE), generator) for part in parts])
     return images, answers_of(concatenate(parts))
 

@@ -1,4 +1,4 @@
-"""Prompt accuracy: of the pictures drawn for fresh prompts, how many show all that was asked for?"""
+"""Prompt accuracy: how many pictures of fresh prompts show all that was asked for?"""
 
 import math
 

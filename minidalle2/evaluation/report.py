@@ -22,8 +22,8 @@ def evaluate(
 ) -> Iterator[dict]:
     """Rows {what, name, split, n, accuracy, low, high} for the weights in `folder`.
 
-    `judge`: share of real pictures read without a fault. `clip`: retrieval R@1. `probe`: scenes read
-    from z_i alone. `prompts`: pictures that follow their prompt, n for each kind and split.
+    `judge`: share of real pictures read without a fault. `clip`: retrieval R@1. `probe`: scenes
+    read from z_i alone. `prompts`: pictures that follow their prompt, n for each kind and split.
     """
     dalle2 = DALLE2.load(folder, device)
     judge = load_judge(folder, device)

@@ -54,7 +54,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """→ (tensors, metadata)."""
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint at {path}; train it first, or check the path")
+        raise CheckpointError(
+            f"there is no checkpoint at {path}; train it first, or check the path"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -85,8 +87,8 @@ def load_model(folder: Path, stage: str, config_class: type, model_class: type) 
         model = model_class(config)
     except (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError) as error:
         raise CheckpointError(
-            f"{folder / 'config.json'} describes no {stage} that can be built ({error}); restore it "
-            "or train it again"
+            f"{folder / 'config.json'} describes no {stage} that can be built ({error}); "
+            "restore it or train it again"
         ) from error
     tensors, _ = read_tensors(folder / "model.safetensors")
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -119,8 +121,8 @@ def read_config(folder: Path, stage: str, config_class: type) -> Any:
         ) from error
     if not isinstance(version, int) or not isinstance(values, dict):
         raise CheckpointError(
-            f"{path} is not a minidalle2 config (format_version {version!r} is no number, or config "
-            "is no object); restore it or train it again"
+            f"{path} is not a minidalle2 config (format_version {version!r} is no number, or "
+            "config is no object); restore it or train it again"
         )
     if version > FORMAT_VERSION:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights; pictures are drawn from the average, never the last step."""
+"""Exponential moving average of the weights: what pictures are drawn with."""
 
 import copy
 

@@ -58,6 +58,7 @@ class Step:
     gradient_norm: float
     learning_rate: float
     seconds: float  # since the start of the whole run, earlier sittings counted
+    average: nn.Module  # the weights to draw with
 
 
 Data = Callable[[int, torch.Generator], Any]  # (batch size, generator) → a batch
@@ -75,7 +76,6 @@ def fit(
     keep_freed_memory()
     run = _Run(model, recipe, folder, stage)
     device = next(model.parameters()).device
-    bf16 = device.type in ("cpu", "cuda")  # float32 weights, bfloat16 products
     last_save = time.monotonic()
     with _delayed_interrupt() as interrupted:
         while run.step < run.total:
@@ -83,7 +83,7 @@ def fit(
             generator = torch.Generator().manual_seed(recipe.seed * 10_000_019 + run.step)
             rate = learning_rate(run.step, run.total, recipe)
             batch = data(recipe.batch_size, generator)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            with half_precision(device):
                 value = loss(model, batch, generator)
             norm = run.optimise(value, rate)
             run.seconds += time.monotonic() - started
@@ -99,6 +99,11 @@ def fit(
                 run.save()
                 last_save = time.monotonic()
     run.save()
+
+
+def half_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 products with float32 weights: on CPUs that know it five times as fast."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type in ("cpu", "cuda"))
 
 
 @contextmanager
@@ -151,11 +156,13 @@ class _Run:
         if self.recipe.minutes and self.step == TIMED_STEPS:
             affordable = int(self.recipe.minutes * 60 / (self.seconds / TIMED_STEPS))
             self.total = max(TIMED_STEPS + 1, affordable)
-        step = Step(self.step, self.total, loss, norm, rate, self.seconds)
         if self.step % LOG_EVERY_STEPS == 0 or self.step in (1, self.total):
-            line = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in vars(step).items()}
+            line = {"step": self.step, "total": self.total}
+            numbers = {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
+            numbers["seconds"] = self.seconds
+            line |= {name: float(f"{number:.6g}") for name, number in numbers.items()}
             self.log.append(json.dumps(line))
-        return step
+        return Step(self.step, self.total, loss, norm, rate, self.seconds, self.ema.model)
 
     def save(self) -> None:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}

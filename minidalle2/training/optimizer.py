@@ -1,8 +1,8 @@
 """Muon for the hidden matrices, AdamW for everything else.
 
-Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest orthogonal one, so that all
-directions learn at the same speed. Written here because torch carries it only from 2.9 on, and only
-for two-dimensional weights; a convolution is the matrix (out, in · kernel).
+Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest orthogonal one, so that
+all directions learn at the same speed. Written here because torch carries it only from 2.9 on, and
+only for two-dimensional weights; a convolution is the matrix (out, in · kernel).
 """
 
 from collections import defaultdict

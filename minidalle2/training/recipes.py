@@ -32,7 +32,14 @@ PROFILES = {"smoke": SMOKE, "laptop": LAPTOP, "full": FULL}
 
 
 # Minutes that `laptop` takes for each stage on 2 cores; `train all --minutes` is divided like this.
-LAPTOP_MINUTES = {"clip": 9, "prior": 4, "decoder": 26, "upsampler64": 3, "upsampler128": 3, "judge": 3}
+LAPTOP_MINUTES = {
+    "clip": 9,
+    "prior": 4,
+    "decoder": 26,
+    "upsampler64": 3,
+    "upsampler128": 3,
+    "judge": 3,
+}
 
 
 def split_minutes(stages: list[str], minutes: float) -> dict[str, float]:

@@ -22,7 +22,7 @@ from minidalle2.pictures import save_png
 from minidalle2.prior import Prior, PriorConfig, prior_loss
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.checkpoints import CheckpointError, load_model
-from minidalle2.training.loop import Data, Loss, Step, fit
+from minidalle2.training.loop import Data, Loss, Step, fit, half_precision
 from minidalle2.training.recipes import PROFILES
 from minidalle2.upsampler import Upsampler, UpsamplerConfig, upsampler_loss
 from minidalle2.worlds.shapes.world import Shapes
@@ -62,7 +62,7 @@ def train_stage(
     for step in fit(job.model, job.data, job.loss, recipe, folder / stage, stage):
         yield step
         if job.sheet and step.step % max(1, step.total // SHEETS) == 0:
-            _save_sheet(job.sheet(job.model), folder / stage / "samples" / f"{step.step:06}.png")
+            _save_sheet(job.sheet(step.average), folder / stage / "samples" / f"{step.step:06}.png")
 
 
 def train_tokenizer(world: Shapes) -> Tokenizer:
@@ -110,7 +110,7 @@ def decoder_job(folder: Path, device: torch.device) -> Job:
     def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         images, captions = world.captioned(n, generator)
         images = images.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type in ("cpu", "cuda")):
+        with half_precision(device):
             z_i = clip.encode_image(images)
         return images, z_i, tokenizer(captions).to(device)
 
@@ -174,8 +174,12 @@ def _embedded(
     """→ z_i (n, E), z_t (n, E), captions, on the CPU."""
     images, captions = Shapes().captioned(n, generator)
     device = next(clip.parameters()).device
-    z_t = clip.encode_text(tokenizer(captions).to(device))
-    return clip.encode_image(images.to(device)).cpu(), z_t.cpu(), captions
+    with half_precision(device):
+        z_i, z_t = (
+            clip.encode_image(images.to(device)),
+            clip.encode_text(tokenizer(captions).to(device)),
+        )
+    return z_i.cpu(), z_t.cpu(), captions
 
 
 def _tokenizer(folder: Path) -> Tokenizer:

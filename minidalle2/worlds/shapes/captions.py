@@ -1,7 +1,7 @@
 """Scenes → captions: several phrasings for each kind of scene, some held out from training.
 
-A caption names every shape and colour; sizes, places (or the relation) and the background only where
-the scene's `says_` masks are set.
+A caption names every shape and colour; sizes, places (or the relation) and the background only
+where the scene's `says_` masks are set.
 """
 
 import random
@@ -30,7 +30,9 @@ TRAIN = {
         "there is {a} {pa}, {b} {pb} and {c} {pc}",
         "a picture of {a} {pa}, {b} {pb} and {c} {pc}",
     ),
-    "words": ("a sign that says {w}", 'a sign with the word "{w}"', "a picture of a sign that says {w}"),
+    "words": (
+        "a sign that says {w}", 'a sign with the word "{w}"', "a picture of a sign that says {w}",
+    ),
     "words placed": (
         "{a} above a sign that says {w}",
         'there is {a} over a sign with the word "{w}"',

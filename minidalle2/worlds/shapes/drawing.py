@@ -1,7 +1,8 @@
 """Scenes → pixels, at any resolution, anti-aliased, all scenes of a batch at once.
 
 A shape is its outline. Once per process each outline becomes a signed distance field on a grid; an
-object is then a lookup in that field, and a pixel's coverage follows from the distance to its centre.
+object is then a lookup in that field, and a pixel's coverage follows from the distance to its
+centre.
 """
 
 import math
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minidalle2.worlds.shapes.scenes import BACKGROUNDS, COLOURS, SHAPES, SLOTS, WORDS, Scenes
+from minidalle2.worlds.shapes.scenes import SHAPES, SLOTS, WORDS, Scenes
 
 RADII = torch.tensor([0.115, 0.19])  # of SIZES, in sides of the picture
 # Colours in [0, 1]: eight hues far from each other and from every background.
@@ -19,7 +20,9 @@ COLOUR_RGB = torch.tensor(
     [[220, 40, 40], [245, 140, 30], [250, 220, 50], [45, 160, 70],
      [60, 200, 225], [45, 85, 215], [135, 60, 190], [245, 130, 190]]
 ) / 255  # fmt: skip
-BACKGROUND_RGB = torch.tensor([[250, 250, 250], [160, 160, 160], [25, 25, 25], [225, 205, 170]]) / 255
+BACKGROUND_RGB = (
+    torch.tensor([[250, 250, 250], [160, 160, 160], [25, 25, 25], [225, 205, 170]]) / 255
+)
 INK, PAPER = torch.tensor([20, 20, 20]) / 255, torch.tensor([255, 255, 240]) / 255
 
 FIELD = 96  # grid points a side of a distance field

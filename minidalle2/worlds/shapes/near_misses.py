@@ -35,7 +35,9 @@ def _unfit(scenes: Scenes, base: Scenes) -> Tensor:
     """(B,) bool: equal to the base, or held out from training."""
     names = ("shape", "colour", "size", "place", "background", "word")
     same = [(getattr(scenes, k) == getattr(base, k)).reshape(len(base), -1).all(1) for k in names]
-    return torch.stack(same).all(0) | holds_held_out_pair(scenes) | holds_held_out_combination(scenes)
+    return (
+        torch.stack(same).all(0) | holds_held_out_pair(scenes) | holds_held_out_combination(scenes)
+    )
 
 
 def _change_once(base: Scenes, generator: torch.Generator) -> Scenes:

@@ -1,8 +1,9 @@
 """Scenes: what is in a picture of the shapes world, as numbers, and which scenes are held out.
 
-A batch of scenes is a struct of tensors: slot k of scene b is an object (shape, colour, size, place)
-or empty (-1). Every stage's data begins here; `captions.py` puts scenes into words, `drawing.py` into
-pixels. Held out from training, each by its own rule: `pairs`, `combinations` and `phrasings`.
+A batch of scenes is a struct of tensors: slot k of scene b is an object (shape, colour, size,
+place) or empty (-1). Every stage's data begins here; `captions.py` puts scenes into words,
+`drawing.py` into pixels. Held out from training, each by its own rule: `pairs`, `combinations` and
+`phrasings`.
 """
 
 from dataclasses import dataclass, fields
