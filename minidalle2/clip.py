@@ -88,7 +88,7 @@ class CLIP(nn.Module):
 
     def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
         """→ (B, B) logits, images down, texts across."""
-        scale = self.log_scale.clamp(max=MAX_LOG_SCALE).exp()
+        scale = self.log_scale.exp()
         z_i, z_t = self.encode_image(images), self.encode_text(tokens)
         # bfloat16 would round a cosine to 1/256, and the scale makes a hundred times that of it.
         with torch.autocast(images.device.type, enabled=False):
@@ -110,5 +110,7 @@ def info_nce(logits: Tensor, same_caption: Tensor | None = None) -> Tensor:
 def clip_loss(clip: CLIP, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
     """InfoNCE of a batch of (images (B, 3, H, W), tokens (B, T))."""
     images, tokens = batch
+    with torch.no_grad():  # the parameter, not its use: a clamped use would have no gradient back
+        clip.log_scale.clamp_(max=MAX_LOG_SCALE)
     same_caption = (tokens[:, None] == tokens).all(-1)
     return info_nce(clip(images, tokens), same_caption)

@@ -143,6 +143,10 @@ class DALLE2:
             raise ValueError(f"unknown stage {stop_after!r}; stop after one of {', '.join(STAGES)}")
         sampling, noise = sampling or Sampling(), noise or StartingNoise()
         seeds = list(range(len(prompts))) if seeds is None else seeds
+        if len(seeds) != len(prompts) or not prompts:
+            raise ValueError(
+                f"{len(seeds)} seeds for {len(prompts)} prompts; give one seed a prompt"
+            )
         made = self._read(prompts)
         steps = STAGES[: STAGES.index(stop_after) + 1]
         made.image_embedding, made.image32, made.image64 = image_embedding, image32, image64
@@ -225,7 +229,8 @@ def clean(prompt: str) -> str:
 
     Raises ValueError for an empty prompt.
     """
-    cleaned = " ".join(prompt.lower().split()).rstrip(".")
+    text = prompt.encode("utf-8", "replace").decode()  # half a character can reach us from a shell
+    cleaned = " ".join(text.lower().split()).rstrip(". ")
     if not cleaned:
         raise ValueError("the prompt is empty; describe a picture, say 'a red circle'")
     return cleaned

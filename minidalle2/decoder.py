@@ -41,12 +41,12 @@ class DecoderConfig:
 
 
 class Decoder(nn.Module):
-    """(x_t, t, z_i, tokens) → v and the variance's fraction, (B, 6, 32, 32)."""
+    """(x_t, t, z_i, tokens) → x0 and the variance's fraction, (B, 6, 32, 32)."""
 
     def __init__(self, config: DecoderConfig):
         super().__init__()
         self.config = config
-        self.diffusion = Diffusion(Schedule(cosine_betas(config.timesteps)), "v")
+        self.diffusion = Diffusion(Schedule(cosine_betas(config.timesteps)), "x0")
         self.text_encoder = TextEncoder(
             config.vocab_size, config.context_length, config.text_width,
             config.text_layers, config.text_heads,
@@ -62,8 +62,10 @@ class Decoder(nn.Module):
             )
         )  # fmt: skip
 
-    def forward(self, x_t: Tensor, t: Tensor, z_i: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """z_i (B, E) comes from `image_condition`, context (B, T, D) and mask from `encode_text`."""
+    def forward(
+        self, x_t: Tensor, t: Tensor, z_i: Tensor, context: Tensor, mask: Tensor
+    ) -> Tensor:
+        """z_i (B, E) as `image_condition` makes it, context (B, T, D) and mask as `encode_text`."""
         embedding = self.time_embedding(t) + self.image_to_embedding(z_i)
         image_tokens = rearrange(self.image_to_tokens(z_i), "b (k d) -> b k d", k=IMAGE_TOKENS)
         context = torch.cat((image_tokens, context), dim=1)  # (B, 4+T, D)
@@ -96,7 +98,10 @@ class Decoder(nn.Module):
 def decoder_loss(
     decoder: Decoder, batch: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
 ) -> Tensor:
-    """MSE of v and the variance's bound, for (images, their z_i, tokens)."""
+    """Weighted MSE of x0 and the variance's bound, for (images, their z_i, tokens).
+
+    Flat shapes are simpler than their noise, so a small network learns x0 faster than eps or v.
+    """
     images, z_i, tokens = batch
     n, device, diffusion = len(images), images.device, decoder.diffusion
     t = torch.randint(len(diffusion.schedule), (n,), generator=generator).to(device)
@@ -108,5 +113,6 @@ def decoder_loss(
         x_t, t, decoder.image_condition(z_i, drop_image), *decoder.encode_text(tokens, drop_caption)
     )
     prediction, fraction = split_variance(output, CHANNELS)
-    mse = F.mse_loss(prediction, diffusion.target_of(images, t, eps))
+    squared = (prediction - diffusion.target_of(images, t, eps)) ** 2
+    mse = (diffusion.x0_weight(t, squared) * squared).mean()
     return mse + variance_loss(diffusion, prediction, fraction, images, x_t, t).mean()

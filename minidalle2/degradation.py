@@ -1,7 +1,8 @@
 """What the low pictures suffer while the upsamplers train; at sampling time, nothing.
 
-Paper, appendix C: Gaussian blur for the first upsampler, the more diverse BSR degradation (Zhang et
-al. 2021; Rombach et al. 2022) for the second. Every picture gets its own draw. (B, 3, S, S) → same.
+Paper, appendix C: Gaussian blur for the first upsampler, the more diverse BSR degradation (Zhang
+et al. 2021; Rombach et al. 2022) for the second. Which pictures suffer, and how badly, is drawn for
+each picture; order and sizes of resizing for the batch. (B, 3, S, S) → same.
 """
 
 import math
@@ -41,7 +42,7 @@ def blur(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def bsr(images: Tensor, generator: torch.Generator) -> Tensor:
     """The second upsampler's: blur, loss of resolution, noise and JPEG, in an order drawn for the
-    batch, each with a chance and a strength drawn for the picture."""
+    batch; each picture suffers each with probability one half."""
     operations = (_random_blur, _random_resize, _random_noise, _random_jpeg)
     for i in torch.randperm(len(operations), generator=generator).tolist():
         suffers = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
@@ -54,7 +55,7 @@ def _random_blur(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _random_resize(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Down to between a half and all of the size, and back up."""
+    """Down to between a half and all of the size, and back up; one draw a batch."""
     size = images.shape[-1]
     small = int(torch.randint(size // 2, size, (), generator=generator))
     mode = ("bilinear", "bicubic")[int(torch.randint(2, (), generator=generator))]

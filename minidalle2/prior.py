@@ -56,6 +56,8 @@ class Prior(nn.Module):
         self.transformer = Transformer(config.width, config.layers, config.heads)
         self.out = nn.Linear(config.width, config.clip_embedding)
         nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
 
     def forward(
         self, z_noised: Tensor, t: Tensor, z_t: Tensor, tokens: Tensor, drop: Tensor

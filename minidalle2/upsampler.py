@@ -33,12 +33,14 @@ class UpsamplerConfig:
 
 
 class Upsampler(nn.Module):
-    """(x_t, t, low) → v: (B, 3, 2S, 2S), for any S that is a multiple of 4."""
+    """(x_t, t, low) → x0: (B, 3, 2S, 2S), for any S that is a multiple of 4."""
 
     def __init__(self, config: UpsamplerConfig):
         super().__init__()
+        if config.schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule {config.schedule!r}; known: {', '.join(SCHEDULES)}")
         self.config = config
-        self.diffusion = Diffusion(Schedule(SCHEDULES[config.schedule](config.timesteps)), "v")
+        self.diffusion = Diffusion(Schedule(SCHEDULES[config.schedule](config.timesteps)), "x0")
         self.time_embedding = TimeEmbedding(config.embedding)
         self.unet = UNet(
             UNetConfig(
@@ -59,10 +61,11 @@ class Upsampler(nn.Module):
 def upsampler_loss(
     upsampler: Upsampler, batch: tuple[Tensor, Tensor], generator: torch.Generator
 ) -> Tensor:
-    """MSE of v for (high crops, their degraded low crops)."""
+    """Weighted MSE of x0 for (high crops, their degraded low crops)."""
     high, low = batch
     n, device, diffusion = len(high), high.device, upsampler.diffusion
     t = torch.randint(len(diffusion.schedule), (n,), generator=generator).to(device)
     eps = torch.randn(high.shape, generator=generator).to(device)
     x_t = diffusion.add_noise(high, t, eps)
-    return F.mse_loss(upsampler(x_t, t, low), diffusion.target_of(high, t, eps))
+    squared = (upsampler(x_t, t, low) - diffusion.target_of(high, t, eps)) ** 2
+    return (diffusion.x0_weight(t, squared) * squared).mean()

@@ -93,12 +93,13 @@ class UNet(nn.Module):
         super().__init__()
         widths, attention = config.widths, config.attention
         self.conv_in = nn.Conv2d(4 * config.channels_in, widths[0], 3, padding=1)
-        self.down, self.shrink, self.up, self.grow = (nn.ModuleList() for _ in range(4))
+        self.down, self.shrink, self.up = (nn.ModuleList() for _ in range(3))
         channels, skips = widths[0], []
         for level, (width, count) in enumerate(zip(widths, config.blocks, strict=True)):
             self.down.append(nn.ModuleList())
             for i in range(count):
-                at_end = attention and i == count - 1
+                # On the finest level attention costs most; there the way up has it alone.
+                at_end = attention and i == count - 1 and level > 0
                 self.down[-1].append(Stage(channels, width, config, at_end))
                 channels = width
                 skips.append(channels)
@@ -115,8 +116,6 @@ class UNet(nn.Module):
                 at_end = attention and i == count - 1
                 self.up[-1].append(Stage(channels + skips.pop(), width, config, at_end))
                 channels = width
-            if level > 0:
-                self.grow.append(nn.Conv2d(channels, channels, 3, padding=1))
         self.norm_out = nn.GroupNorm(8, channels)
         self.conv_out = _zero(nn.Conv2d(channels, 4 * config.channels_out, 3, padding=1))
 
@@ -142,8 +141,8 @@ class UNet(nn.Module):
         for level, stages in enumerate(self.up):
             for stage in stages:
                 x = stage(torch.cat((x, skips.pop()), dim=1), *condition)
-            if level < len(self.grow):
-                x = self.grow[level](F.interpolate(x, scale_factor=2))
+            if level < len(self.shrink):
+                x = F.interpolate(x, scale_factor=2)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), 2).float()
 
 

@@ -31,6 +31,11 @@ class Diffusion:
             return x0
         return at(self.schedule.signal, t, x0) * eps - at(self.schedule.noise, t, x0) * x0
 
+    def x0_weight(self, t: Tensor, like: Tensor, cap: float = 10.0) -> Tensor:
+        """1 + SNR = 1 / (1-ᾱ), capped: what makes an error of x0 count like one of v, but not more
+        near the clean end, where there is little left to decide (Hang et al. 2023)."""
+        return (1 / at(self.schedule.noise, t, like) ** 2).clamp(max=cap)
+
     def to_x0(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The network's answer as an estimate of x0."""
         if self.target == "x0":

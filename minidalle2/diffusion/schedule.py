@@ -31,9 +31,10 @@ def linear_betas(steps: int = 1000) -> Tensor:
 
 
 class Schedule:
-    """ᾱ and the posterior q(x_{t-1} | x_t, x_0) of a sequence of betas; all (T,), float32.
+    """ᾱ and the posterior q(x_{t-1} | x_t, x_0) of a sequence of betas, all (T,).
 
-    Computed in float64: at the ends ᾱ is too close to 0 or 1 for less.
+    Computed in float64, in which ᾱ stays: at its ends it is too close to 0 or 1 for less. What
+    multiplies tensors is float32.
     """
 
     def __init__(self, betas: Tensor):
@@ -44,7 +45,7 @@ class Schedule:
         # β̃ is 0 at t = 0, where its logarithm would be -∞: the value of t = 1 stands in.
         log_variance = torch.cat((variance[1:2], variance[1:])).log()
         self.betas = betas.float()
-        self.alpha_bar = alpha_bar.float()
+        self.alpha_bar = alpha_bar
         self.previous_alpha_bar = previous.float()
         self.posterior_variance = variance.float()
         self.posterior_log_variance = log_variance.float()
@@ -74,7 +75,7 @@ def respace(schedule: Schedule, timesteps: Tensor) -> Schedule:
 
     The network still hears the original ids, on which it was trained.
     """
-    alpha_bar = schedule.alpha_bar.double()[timesteps.flip(0)]
+    alpha_bar = schedule.alpha_bar[timesteps.flip(0)]
     previous = torch.cat((torch.ones(1, dtype=torch.float64), alpha_bar[:-1]))
     return Schedule(1 - alpha_bar / previous)
 

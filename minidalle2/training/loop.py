@@ -39,7 +39,7 @@ class TrainingError(RuntimeError):
 class Recipe:
     steps: int
     batch_size: int
-    learning_rate: float = 2e-3  # peak, after the warm-up; then a cosine to zero
+    learning_rate: float = 4e-3  # peak, after the warm-up; then a cosine to zero
     warmup_steps: int = 100
     weight_decay: float = 0.01
     ema_decay: float = 0.998

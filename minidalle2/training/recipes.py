@@ -9,12 +9,12 @@ from dataclasses import replace
 from minidalle2.training.loop import Recipe
 
 LAPTOP = {
-    "clip": Recipe(steps=1_000, batch_size=256),
-    "prior": Recipe(steps=1_300, batch_size=256),
-    "decoder": Recipe(steps=5_500, batch_size=64),
-    "upsampler64": Recipe(steps=2_500, batch_size=64),
-    "upsampler128": Recipe(steps=2_500, batch_size=32),
-    "judge": Recipe(steps=800, batch_size=128),
+    "clip": Recipe(steps=1_200, batch_size=256),
+    "prior": Recipe(steps=1_200, batch_size=256),
+    "decoder": Recipe(steps=4_900, batch_size=64, learning_rate=6e-3),
+    "upsampler64": Recipe(steps=2_000, batch_size=64),
+    "upsampler128": Recipe(steps=2_000, batch_size=32),
+    "judge": Recipe(steps=800, batch_size=128, learning_rate=2e-3),
 }
 FULL = {
     "clip": Recipe(steps=6_000, batch_size=512),
@@ -22,7 +22,7 @@ FULL = {
     "decoder": Recipe(steps=60_000, batch_size=128, ema_decay=0.9995),
     "upsampler64": Recipe(steps=10_000, batch_size=128),
     "upsampler128": Recipe(steps=10_000, batch_size=64),
-    "judge": Recipe(steps=2_000, batch_size=128),
+    "judge": Recipe(steps=2_000, batch_size=128, learning_rate=2e-3),
 }
 SMOKE = {
     stage: replace(recipe, steps=4, batch_size=8, warmup_steps=2)

@@ -22,7 +22,7 @@ from minidalle2.pictures import save_png
 from minidalle2.prior import Prior, PriorConfig, prior_loss
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.checkpoints import CheckpointError, load_model
-from minidalle2.training.loop import Data, Loss, Step, fit, half_precision
+from minidalle2.training.loop import Data, Loss, Recipe, Step, fit, half_precision
 from minidalle2.training.recipes import PROFILES
 from minidalle2.upsampler import Upsampler, UpsamplerConfig, upsampler_loss
 from minidalle2.worlds.shapes.world import Shapes
@@ -55,7 +55,7 @@ def train_stage(
         return
     recipe = PROFILES[profile][stage]
     torch.manual_seed(recipe.seed)
-    job = JOBS[stage](folder, device)
+    job = JOBS[stage](folder, device, recipe)
     job.model.to(device, memory_format=torch.channels_last)
     if minutes is not None:
         recipe = replace(recipe, minutes=minutes)
@@ -70,7 +70,7 @@ def train_tokenizer(world: Shapes) -> Tokenizer:
     return Tokenizer.train(captions)
 
 
-def clip_job(folder: Path, device: torch.device) -> Job:
+def clip_job(folder: Path, device: torch.device, recipe: Recipe) -> Job:
     """Most of each batch are near misses: among them only binding tells pictures apart."""
     world, tokenizer = Shapes(), _tokenizer(folder)
 
@@ -84,23 +84,24 @@ def clip_job(folder: Path, device: torch.device) -> Job:
     return Job(CLIP(CLIPConfig(vocab_size=tokenizer.vocab_size)), data, clip_loss)
 
 
-def prior_job(folder: Path, device: torch.device) -> Job:
+def prior_job(folder: Path, device: torch.device, recipe: Recipe) -> Job:
     """CLIP is frozen by now, so its embeddings are computed once."""
     tokenizer, clip = _tokenizer(folder), _clip(folder, device)
     generator = torch.Generator().manual_seed(1)
-    parts = [_embedded(clip, tokenizer, 1_000, generator) for _ in range(CACHED // 1_000)]
+    thousands = -(-min(CACHED, recipe.steps * recipe.batch_size) // 1_000)
+    parts = [_embedded(clip, tokenizer, 1_000, generator) for _ in range(thousands)]
     z_i, z_t = (torch.cat([part[k] for part in parts]) for k in (0, 1))
     captions = [caption for part in parts for caption in part[2]]
 
     def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        rows = torch.randint(CACHED, (n,), generator=generator)
+        rows = torch.randint(len(captions), (n,), generator=generator)
         tokens = tokenizer([captions[row] for row in rows.tolist()])
         return z_i[rows].to(device), z_t[rows].to(device), tokens.to(device)
 
     return Job(Prior(PriorConfig(vocab_size=tokenizer.vocab_size)), data, prior_loss)
 
 
-def decoder_job(folder: Path, device: torch.device) -> Job:
+def decoder_job(folder: Path, device: torch.device, recipe: Recipe) -> Job:
     """Pictures with their own z_i. The text encoder starts as CLIP's, then trains with the rest."""
     world, tokenizer, clip = Shapes(), _tokenizer(folder), _clip(folder, device)
     decoder = Decoder(DecoderConfig(vocab_size=tokenizer.vocab_size))
@@ -125,7 +126,7 @@ def decoder_job(folder: Path, device: torch.device) -> Job:
     return Job(decoder, data, decoder_loss, sheet)
 
 
-def upsampler_job(size: int, folder: Path, device: torch.device) -> Job:
+def upsampler_job(size: int, device: torch.device) -> Job:
     """Quarter-size crops and their degraded halves."""
     world = Shapes()
     schedule, degrade = ("cosine", blur) if size == 64 else ("linear", bsr)
@@ -147,16 +148,16 @@ def upsampler_job(size: int, folder: Path, device: torch.device) -> Job:
     return Job(Upsampler(UpsamplerConfig(size, schedule)), data, upsampler_loss, sheet)
 
 
-def judge_job(folder: Path, device: torch.device) -> Job:
+def judge_job(folder: Path, device: torch.device, recipe: Recipe) -> Job:
     return Job(Judge(JudgeConfig()), judge_data, judge_loss)
 
 
-JOBS: dict[str, Callable[[Path, torch.device], Job]] = {
+JOBS: dict[str, Callable[[Path, torch.device, Recipe], Job]] = {
     "clip": clip_job,
     "prior": prior_job,
     "decoder": decoder_job,
-    "upsampler64": lambda folder, device: upsampler_job(64, folder, device),
-    "upsampler128": lambda folder, device: upsampler_job(128, folder, device),
+    "upsampler64": lambda folder, device, recipe: upsampler_job(64, device),
+    "upsampler128": lambda folder, device, recipe: upsampler_job(128, device),
     "judge": judge_job,
 }
 
