@@ -62,9 +62,7 @@ class Decoder(nn.Module):
             )
         )  # fmt: skip
 
-    def forward(
-        self, x_t: Tensor, t: Tensor, z_i: Tensor, context: Tensor, mask: Tensor
-    ) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, z_i: Tensor, context: Tensor, mask: Tensor) -> Tensor:
         """z_i (B, E) as `image_condition` makes it, context (B, T, D) and mask as `encode_text`."""
         embedding = self.time_embedding(t) + self.image_to_embedding(z_i)
         image_tokens = rearrange(self.image_to_tokens(z_i), "b (k d) -> b k d", k=IMAGE_TOKENS)

@@ -55,7 +55,10 @@ def test_temperature_starts_at_007():
 def test_temperature_is_clamped(clip, images, tokens, log_scale):
     """e-28: the scale is never more than 100, ln 100 = 4.605."""
     assert pytest.approx(4.605, abs=1e-3) == MAX_LOG_SCALE
-    clip.log_scale.fill_(log_scale)
+    clip.log_scale.requires_grad_().data.fill_(log_scale)
+    clip_loss(clip, (images, tokens), torch.Generator()).backward()
+    assert clip.log_scale.item() == pytest.approx(min(log_scale, MAX_LOG_SCALE))
+    assert clip.log_scale.grad != 0  # at the limit, too: it can come back
     cosines = clip.encode_image(images) @ clip.encode_text(tokens).T
     torch.testing.assert_close(clip(images, tokens), min(math.exp(log_scale), 100) * cosines)
 

@@ -171,12 +171,15 @@ def black_and_white(n: int, size: int = 32) -> torch.Tensor:
     return torch.randint(2, (n, 3, size, size)) * 2.0 - 1
 
 
-def test_first_loss_is_one(configs, inputs, monkeypatch):
-    """e-46: the fresh decoder answers 0, so its MSE is the mean of v², 1 for ±1 pixels."""
+def test_first_loss(configs, inputs, monkeypatch):
+    """e-46: the fresh decoder answers 0, so its squared error is x0², 1 for ±1 pixels, and the
+    loss the mean weight of the timesteps drawn."""
     monkeypatch.setattr("minidalle2.decoder.variance_loss", lambda *_: torch.zeros(8))
     batch = (black_and_white(8), torch.randn(8, E), inputs["tokens"][:1].expand(8, -1))
     loss = decoder_loss(Decoder(configs.decoder), batch, torch.Generator().manual_seed(0))
-    assert loss.item() == pytest.approx(1, abs=0.02)
+    t = torch.randint(1000, (8,), generator=torch.Generator().manual_seed(0))
+    alpha_bar = Decoder(configs.decoder).diffusion.schedule.alpha_bar[t]
+    assert loss.item() == pytest.approx((1 / (1 - alpha_bar)).clamp(max=10).mean().item(), rel=1e-3)
 
 
 def test_loss_is_mse_and_bound(decoder, tokenizer, monkeypatch):
@@ -193,18 +196,19 @@ def test_loss_is_mse_and_bound(decoder, tokenizer, monkeypatch):
     (x_t, t), diffusion = seen[0], decoder.diffusion
     eps = diffusion.to_eps(images, x_t, t)
     prediction, fraction = split_variance(0.3 * torch.cat((x_t, x_t), 1), CHANNELS)
-    mse = F.mse_loss(prediction, diffusion.target_of(images, t, eps))
+    squared = (prediction - diffusion.target_of(images, t, eps)) ** 2
+    mse = (diffusion.x0_weight(t, squared) * squared).mean()
     bound = variance_loss(diffusion, prediction, fraction, images, x_t, t)
     torch.testing.assert_close(loss, mse + bound.mean(), rtol=1e-3, atol=1e-4)
 
 
 def test_right_answers_cost_nothing(decoder, tokenizer, monkeypatch):
-    """The true v, and -1 for the small variance: what is left is the bits of t = 0."""
+    """The true x0, and -1 for the small variance: what is left is the bits of t = 0."""
     images, diffusion = black_and_white(16, 2), decoder.diffusion
 
     def forward(x_t, t, *_):
-        v = diffusion.target_of(images, t, diffusion.to_eps(images, x_t, t))
-        return torch.cat((v, torch.full_like(v, -1.0)), dim=1)
+        x0 = diffusion.target_of(images, t, diffusion.to_eps(images, x_t, t))
+        return torch.cat((x0, torch.full_like(x0, -1.0)), dim=1)
 
     monkeypatch.setattr(decoder, "forward", forward)
     batch = (images, torch.randn(16, E), tokenizer(["a"] * 16))

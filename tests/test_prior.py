@@ -148,9 +148,9 @@ def test_loss_of_answering_zero(prior, batch):
 
 
 def test_first_loss(tokenizer, configs, batch):
-    """e-46: the fresh network adds to that at most its own random answer's variance, 1/3."""
+    """e-46: the fresh network answers 0, so its loss is the variance of a scaled z_i, .289."""
     loss = prior_loss(Prior(configs.prior), batch, torch.Generator().manual_seed(0))
-    assert 0.28 < loss.item() < 0.289 + 1 / 3 + 0.3
+    assert loss.item() == pytest.approx(17.2**2 / 1024, rel=1e-3)
 
 
 def test_right_answers_cost_nothing(prior, batch, monkeypatch):

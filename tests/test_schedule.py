@@ -46,7 +46,8 @@ def test_every_table_is_finite(betas):
     """e-2: at the shortest schedules too."""
     schedule = Schedule(betas)
     for name, values in vars(schedule).items():
-        assert values.shape == (len(betas),) and values.dtype == torch.float32, name
+        exact = torch.float64 if name == "alpha_bar" else torch.float32
+        assert values.shape == (len(betas),) and values.dtype == exact, name
         assert values.isfinite().all(), name
 
 
@@ -90,7 +91,8 @@ def test_equal_to_diffusers(name, theirs, ends):
     reference = DDPMScheduler(1000, beta_schedule=theirs, **ends)
     schedule = Schedule(BETAS[name](1000))
     torch.testing.assert_close(schedule.betas, reference.betas, rtol=1e-5, atol=1e-9)
-    torch.testing.assert_close(schedule.alpha_bar, reference.alphas_cumprod, rtol=1e-3, atol=1e-7)
+    theirs = reference.alphas_cumprod.double()
+    torch.testing.assert_close(schedule.alpha_bar, theirs, rtol=1e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize("steps", [2, 10, 27, 64, 250, 999, 1000])
@@ -122,10 +124,9 @@ def test_respacing_recomputes_betas(name, steps):
     original = schedule.alpha_bar[timesteps.flip(0)]
     torch.testing.assert_close(kept.alpha_bar, original)
     previous = torch.cat((torch.ones(1), original[:-1]))
-    # ᾱ near 1 is known to 6e-8 only, so beta 0, 4e-5, is known to a thousandth.
-    torch.testing.assert_close(kept.betas, 1 - original / previous, rtol=2e-3, atol=1e-6)
+    torch.testing.assert_close(kept.betas, (1 - original / previous).float())
     if steps == 1000:
-        torch.testing.assert_close(kept.betas, schedule.betas, rtol=2e-3, atol=1e-6)
+        torch.testing.assert_close(kept.betas, schedule.betas)
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 5), (2, 3, 4, 4)])

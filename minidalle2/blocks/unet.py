@@ -108,9 +108,7 @@ class UNet(nn.Module):
         self.middle = nn.ModuleList(
             (Stage(channels, channels, config, attention), Stage(channels, channels, config, False))
         )
-        for level, (width, count) in reversed(
-            list(enumerate(zip(widths, config.blocks, strict=True)))
-        ):
+        for width, count in reversed(list(zip(widths, config.blocks, strict=True))):
             self.up.append(nn.ModuleList())
             for i in range(count):
                 at_end = attention and i == count - 1

@@ -1,0 +1,30 @@
+"""A run's folder → weights to ship: half precision, nothing that only training needs.
+
+python -m minidalle2.training.release runs/shapes minidalle2/weights/shapes
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from minidalle2.dalle2 import MODELS
+from minidalle2.evaluation.judge import Judge, JudgeConfig
+from minidalle2.training.checkpoints import load_model, save_model
+
+
+def release(run: Path, weights: Path) -> float:
+    """Copy every stage of `run` that is there into `weights`; → megabytes in all."""
+    weights.mkdir(parents=True, exist_ok=True)
+    shutil.copy(run / "tokenizer.json", weights / "tokenizer.json")
+    for stage, classes in {**MODELS, "judge": (JudgeConfig, Judge)}.items():
+        if (run / stage).is_dir():
+            save_model(
+                weights / stage, stage, load_model(run / stage, stage, *classes), torch.float16
+            )
+    return sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) / 1e6
+
+
+if __name__ == "__main__":
+    print(f"{release(Path(sys.argv[1]), Path(sys.argv[2])):.2f} MB in {sys.argv[2]}")

@@ -1,0 +1,90 @@
+"""The committed weights do what the README says of them, on fewer prompts than it took there."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from minidalle2.dalle2 import DALLE2, WEIGHTS, Sampling
+from minidalle2.evaluation.judge import HEADS, answers_of, read
+from minidalle2.evaluation.prompts import follows, prompt_row
+from minidalle2.evaluation.report import _pictures_read, load_judge
+from minidalle2.evaluation.retrieval import recall_at_1
+from minidalle2.worlds.shapes.drawing import draw
+from minidalle2.worlds.shapes.scenes import sample_scenes
+
+SHAPES = WEIGHTS / "shapes"
+RESULTS = Path(__file__).parent.parent / "docs" / "results.json"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def dalle2():
+    return DALLE2.load(SHAPES)
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return load_judge(SHAPES, CPU)
+
+
+def test_size():
+    size = sum(path.stat().st_size for path in SHAPES.rglob("*") if path.is_file())
+    assert size <= 15e6
+
+
+@pytest.mark.parametrize("split", ["seen", "pairs", "combinations"])
+def test_the_judge_reads_real_pictures(judge, split):
+    assert _pictures_read(judge, CPU, split, seed=5, n=1_000) >= 995
+
+
+def test_the_judge_says_no_where_the_picture_is_another(judge):
+    """A picture follows its own scene's prompt and not its neighbour's."""
+    scenes = sample_scenes(200, "seen", torch.Generator().manual_seed(1))
+    answers = read(judge, draw(scenes, 128))
+    assert set(answers) == set(HEADS) == set(answers_of(scenes))
+    assert follows(scenes, answers).all()
+    others = {name: answer.roll(1, 0) for name, answer in answers.items()}
+    assert follows(scenes, others).float().mean() < 0.05
+
+
+@pytest.mark.parametrize(("split", "reach"), [("seen", 0.95), ("pairs", 0.85)])
+def test_clip_retrieves(dalle2, split, reach):
+    assert min(recall_at_1(dalle2.clip, dalle2.tokenizer, split, 512, seed=3)) >= reach
+
+
+def reported() -> dict[str, dict]:
+    rows = json.loads(RESULTS.read_text())["rows"]
+    return {row["name"]: row for row in rows if row["what"] == "prompts"}
+
+
+@pytest.mark.parametrize(
+    "name", ["one object", "two objects", "held-out pairs, two objects", "held-out combinations"]
+)
+def test_pictures_follow_prompts(dalle2, judge, name):
+    """On 48 other prompts, within four standard errors of what the README says."""
+    share = reported()[name]["accuracy"]
+    row = prompt_row(dalle2, judge, name, 48, seed=77)
+    margin = 4 * (max(share * (1 - share), 0.02) / 48) ** 0.5
+    assert row["accuracy"] >= share - margin
+
+
+def test_same_seed_same_picture_in_any_batch(dalle2):
+    prompts = ["a large red circle", "a small blue star", "a sign that says ring"]
+    together = dalle2.generate(prompts, [3, 4, 5]).image128
+    again = dalle2.generate(prompts, [3, 4, 5]).image128
+    alone = dalle2.generate(prompts[1:2], [4]).image128
+    assert torch.equal(together, again)
+    assert (together[1] - alone[0]).abs().max() < 0.05
+    other = dalle2.generate(prompts[1:2], [9]).image128
+    assert (other - alone).abs().max() > 0.2
+
+
+def test_four_pictures_take_seconds(dalle2):
+    """The README's figure is for a quiet machine; three times that is a fault on any."""
+    dalle2.generate(["a red circle"], sampling=Sampling(prior_steps=2, decoder_steps=2))
+    started = time.perf_counter()
+    dalle2.generate(["a small red circle above a large blue square"] * 4)
+    assert time.perf_counter() - started < 12
