@@ -173,7 +173,7 @@ def fake_stage(stage, folder, profile, device, minutes=None):
     """Three steps; notes what it was called with."""
     calls.append((stage, folder.name, profile, device.type, minutes))
     for i in range(1, 4):
-        yield Step(i, 3, 1.0 / i, 1.0, 1e-3, float(i))
+        yield Step(i, 3, 1.0 / i, 1.0, 1e-3, float(i), torch.nn.Identity())
         if stage == stop_in:
             (folder / stage).mkdir()
             (folder / stage / "training.safetensors").touch()
