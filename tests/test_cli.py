@@ -9,6 +9,7 @@ import types
 import pytest
 from PIL import Image, ImageFont
 from tiny_model import save_tiny
+from torch import nn
 
 from minidalle2.cli import main
 from minidalle2.commands import draw, evaluate, train
@@ -173,7 +174,7 @@ def fake_stage(stage, folder, profile, device, minutes=None):
     """Three steps; notes what it was called with."""
     calls.append((stage, folder.name, profile, device.type, minutes))
     for i in range(1, 4):
-        yield Step(i, 3, 1.0 / i, 1.0, 1e-3, float(i), torch.nn.Identity())
+        yield Step(i, 3, 1.0 / i, 1.0, 1e-3, float(i), nn.Identity())
         if stage == stop_in:
             (folder / stage).mkdir()
             (folder / stage / "training.safetensors").touch()

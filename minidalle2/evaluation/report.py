@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from minidalle2.dalle2 import DALLE2, WEIGHTS
+from minidalle2.dalle2 import DALLE2, WEIGHTS, Sampling
 from minidalle2.evaluation.judge import SIZE, Judge, JudgeConfig, answers_of, read
 from minidalle2.evaluation.probe import scene_accuracy
 from minidalle2.evaluation.prompts import ROWS, prompt_row, wilson_interval
@@ -45,6 +45,8 @@ def evaluate(
     if "prompts" in what:
         for name in ROWS:
             yield prompt_row(dalle2, judge, name, n, seed)
+        alone = prompt_row(dalle2, judge, "two objects", n, seed, Sampling(drawings=1))
+        yield {**alone, "name": "two objects, one drawing each"}
 
 
 def load_judge(folder: Path, device: torch.device) -> Judge:
