@@ -31,7 +31,7 @@ NOTHING = len(SHAPES)
 
 @dataclass
 class JudgeConfig:
-    width: int = 24  # channels at 32 px; doubled further down
+    width: int = 32  # channels at 32 px; doubled further down
 
 
 class Judge(nn.Module):

@@ -14,7 +14,7 @@ LAPTOP = {
     "decoder": Recipe(steps=4_900, batch_size=64, learning_rate=6e-3),
     "upsampler64": Recipe(steps=2_000, batch_size=64),
     "upsampler128": Recipe(steps=2_000, batch_size=32),
-    "judge": Recipe(steps=800, batch_size=128, learning_rate=2e-3),
+    "judge": Recipe(steps=1_200, batch_size=128, learning_rate=2e-3),
 }
 FULL = {
     "clip": Recipe(steps=6_000, batch_size=512),
