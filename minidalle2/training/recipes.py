@@ -33,12 +33,12 @@ PROFILES = {"smoke": SMOKE, "laptop": LAPTOP, "full": FULL}
 
 # Minutes that `laptop` takes for each stage on 2 cores; `train all --minutes` is divided like this.
 LAPTOP_MINUTES = {
-    "clip": 9,
-    "prior": 4,
-    "decoder": 26,
-    "upsampler64": 3,
-    "upsampler128": 3,
-    "judge": 3,
+    "clip": 10.0,
+    "prior": 4.1,
+    "decoder": 24.5,
+    "upsampler64": 1.3,
+    "upsampler128": 1.9,
+    "judge": 2.9,
 }
 
 
