@@ -31,9 +31,10 @@ class DecoderConfig:
     context_length: int = 64  # most tokens of a caption
     clip_embedding: int = 128  # E
     image_size: int = 32
-    widths: tuple[int, ...] = (48, 96, 128)  # channels at 16, 8 and 4 px
-    blocks: tuple[int, ...] = (1, 1, 1)
-    embedding: int = 128
+    widths: tuple[int, ...] = (32, 64, 96, 128)  # channels at 32, 16, 8 and 4 px
+    blocks: tuple[int, ...] = (1, 1, 1, 1)
+    attention: tuple[bool, ...] = (False, True, True, True)  # not at full size (table 3)
+    embedding: int = 256
     text_width: int = 128
     text_layers: int = 3  # as CLIP's text tower, from whose weights it starts
     text_heads: int = 4
@@ -57,7 +58,7 @@ class Decoder(nn.Module):
         self.image_to_tokens = nn.Linear(config.clip_embedding, IMAGE_TOKENS * config.text_width)
         self.unet = UNet(
             UNetConfig(
-                CHANNELS, 2 * CHANNELS, config.widths, config.blocks, attention=True,
+                CHANNELS + 2, 2 * CHANNELS, config.widths, config.blocks, config.attention,
                 embedding=config.embedding, context=config.text_width,
             )
         )  # fmt: skip
@@ -67,7 +68,8 @@ class Decoder(nn.Module):
         embedding = self.time_embedding(t) + self.image_to_embedding(z_i)
         image_tokens = rearrange(self.image_to_tokens(z_i), "b (k d) -> b k d", k=IMAGE_TOKENS)
         context = torch.cat((image_tokens, context), dim=1)  # (B, 4+T, D)
-        return self.unet(x_t, embedding, context, F.pad(mask, (IMAGE_TOKENS, 0), value=True))
+        mask = F.pad(mask, (IMAGE_TOKENS, 0), value=True)
+        return self.unet(torch.cat((x_t, coordinates(x_t)), dim=1), embedding, context, mask)
 
     def image_condition(self, z_i: Tensor, drop: Tensor) -> Tensor:
         """Unit z_i (B, E) → scaled to unit variance, the learned null where `drop` (B,) is True."""
@@ -77,7 +79,9 @@ class Decoder(nn.Module):
     def encode_text(self, tokens: Tensor, drop: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T) → context (B, T, D) and its mask (B, T); a dropped caption is the empty one."""
         tokens = torch.where(drop[:, None], empty_captions_like(tokens), tokens)
-        return self.text_encoder(tokens), tokens != PAD
+        # Half of training's captions are dropped; the empty one is encoded once for all of them.
+        distinct, row = tokens.unique(dim=0, return_inverse=True)
+        return self.text_encoder(distinct)[row], tokens != PAD
 
     def denoiser(self, z_i: Tensor, tokens: Tensor, scale: float) -> Denoiser:
         """The network with its conditions bound and guidance applied, as the samplers take it.
@@ -91,6 +95,13 @@ class Decoder(nn.Module):
             return lambda x_t, t: self(x_t, t, image, context, mask)
 
         return guided(bind(keep), bind(~keep), scale, CHANNELS)
+
+
+def coordinates(images: Tensor) -> Tensor:
+    """x and y of every pixel in [-1, 1], (B, 2, H, W), to be seen beside the picture: a convolution
+    can't tell left from right (Liu et al. 2018, CoordConv)."""
+    axis = torch.linspace(-1, 1, images.shape[-1], device=images.device)
+    return torch.stack(torch.meshgrid(axis, axis, indexing="xy")).expand(len(images), -1, -1, -1)
 
 
 def decoder_loss(

@@ -44,8 +44,8 @@ class Upsampler(nn.Module):
         self.time_embedding = TimeEmbedding(config.embedding)
         self.unet = UNet(
             UNetConfig(
-                2 * CHANNELS, CHANNELS, config.widths, config.blocks, attention=False,
-                embedding=config.embedding,
+                2 * CHANNELS, CHANNELS, config.widths, config.blocks,
+                attention=(False,) * len(config.widths), patch=2, embedding=config.embedding,
             )
         )  # fmt: skip
 

@@ -46,8 +46,8 @@ def configs(tokenizer: Tokenizer) -> SimpleNamespace:
         ),
         prior=PriorConfig(**text, clip_embedding=12, width=24, layers=2, heads=2),
         decoder=DecoderConfig(
-            **text, clip_embedding=12, widths=(8, 16), blocks=(1, 1), embedding=20, text_width=16,
-            text_layers=1, text_heads=2,
+            **text, clip_embedding=12, widths=(8, 16), blocks=(1, 1), attention=(False, True),
+            embedding=20, text_width=16, text_layers=1, text_heads=2,
         ),
         upsampler64=UpsamplerConfig(64, "cosine", widths=(8, 16), blocks=(1, 1), embedding=20),
         upsampler128=UpsamplerConfig(128, "linear", widths=(8, 16), blocks=(1, 1), embedding=20),

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minidalle2.decoder import CHANNELS, Decoder, decoder_loss
+from minidalle2.decoder import CHANNELS, Decoder, coordinates, decoder_loss
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, ddpm, last
 from minidalle2.diffusion.variance import split_variance, variance_loss
 from minidalle2.tokenizer import PAD
@@ -75,6 +75,21 @@ def test_four_image_tokens_before_the_text(decoder, inputs, monkeypatch):
     assert torch.equal(mask[:, 4:], text_mask) and mask[:, :4].all()
     scaled = inputs["z_i"] * E**0.5
     torch.testing.assert_close(context[:, :4], decoder.image_to_tokens(scaled).view(3, 4, -1))
+
+
+def test_coordinates():
+    """x grows to the right, y downwards, both from -1 to 1, the same for every picture."""
+    x, y = coordinates(torch.zeros(2, 3, 5, 5)).unbind(1)
+    assert x.shape == (2, 5, 5)
+    assert x[1, 3].tolist() == y[0, :, 2].tolist() == [-1, -0.5, 0, 0.5, 1]
+
+
+def test_the_unet_sees_where_it_is(decoder, inputs, monkeypatch):
+    seen = []
+    monkeypatch.setattr(decoder.unet, "forward", lambda *args: seen.append(args[0]) or args[0])
+    answer(decoder)(**inputs)
+    assert torch.equal(seen[0][:, :CHANNELS], inputs["x_t"])
+    assert torch.equal(seen[0][:, CHANNELS:], coordinates(inputs["x_t"]))
 
 
 def test_dropping_z_i_closes_both_routes(decoder, inputs):

@@ -6,7 +6,9 @@ from torch import nn
 
 from minidalle2.blocks.unet import ContextAttention, ResBlock, UNet, UNetConfig
 
-CONFIG = UNetConfig(3, 6, widths=(8, 16), blocks=(1, 2), attention=True, embedding=20, context=12)
+CONFIG = UNetConfig(
+    3, 6, widths=(8, 16), blocks=(1, 2), attention=(True, True), embedding=20, context=12
+)
 
 
 @pytest.fixture
@@ -29,18 +31,19 @@ def inputs() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (32, 32), (8, 24)])
-@pytest.mark.parametrize("attention", [True, False])
-def test_shapes(attention, size):
+@pytest.mark.parametrize("attention", [(True, True), (False, True), (False, False)])
+@pytest.mark.parametrize("patch", [1, 2])
+def test_shapes(attention, size, patch):
     """(B, C, H, W), (B, D), (B, K, D'), (B, K) → (B, C', H, W), wide pictures too."""
-    config = UNetConfig(4, 5, (8, 16), (1, 2), attention, embedding=20, context=12)
-    context = (torch.randn(2, 7, 12), torch.ones(2, 7).bool()) if attention else ()
+    config = UNetConfig(4, 5, (8, 16), (1, 2), attention, patch, embedding=20, context=12)
+    context = (torch.randn(2, 7, 12), torch.ones(2, 7).bool()) if any(attention) else ()
     out = UNet(config)(torch.randn(2, 4, *size), torch.randn(2, 20), *context)
     assert out.shape == (2, 5, *size)
 
 
 @pytest.mark.parametrize("widths, blocks", [((8,), (1,)), ((8, 16, 24), (2, 1, 2))])
 def test_any_depth(widths, blocks):
-    unet = UNet(UNetConfig(3, 3, widths, blocks, attention=False, embedding=20))
+    unet = UNet(UNetConfig(3, 3, widths, blocks, (False,) * len(widths), embedding=20))
     assert unet(torch.randn(1, 3, 16, 16), torch.randn(1, 20)).shape == (1, 3, 16, 16)
 
 

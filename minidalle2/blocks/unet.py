@@ -1,7 +1,6 @@
 """A U-Net of residual blocks with optional attention, after ADM (Dhariwal & Nichol 2021).
 
-(B, C, H, W) image and (B, D) embedding → (B, C', H, W). The decoder and both upsamplers are one. To
-run on a laptop it works on 2x2 patches: one level of the picture's resolution less.
+(B, C, H, W) image and (B, D) embedding → (B, C', H, W). The decoder and both upsamplers are one.
 """
 
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ from minidalle2.blocks.attention import attend
 class UNetConfig:
     channels_in: int
     channels_out: int
-    widths: tuple[int, ...]  # channels at each level; the first works on 2x2 patches
+    widths: tuple[int, ...]  # channels at each level, from the finest down
     blocks: tuple[int, ...]  # residual blocks at each level, down and up
-    attention: bool  # self-attention and attention to a context, at the end of every level
+    attention: tuple[bool, ...]  # whether a level ends in attention: to itself and to the context
+    patch: int = 1  # the finest level sees squares of so many pixels: faster, coarser
     embedding: int = 256  # D, width of the embedding that carries t (and more)
     context: int = 128  # width of the context tokens
-    head_width: int = 64  # channels of an attention head (paper, table 3)
+    head_width: int = 32  # channels of an attention head
 
 
 class ResBlock(nn.Module):
@@ -91,31 +91,31 @@ class Stage(nn.Module):
 class UNet(nn.Module):
     def __init__(self, config: UNetConfig):
         super().__init__()
-        widths, attention = config.widths, config.attention
-        self.conv_in = nn.Conv2d(4 * config.channels_in, widths[0], 3, padding=1)
+        self.patch = config.patch
+        levels = list(zip(config.widths, config.blocks, config.attention, strict=True))
+        channels, skips = config.widths[0], []
+        self.conv_in = nn.Conv2d(config.patch**2 * config.channels_in, channels, 3, padding=1)
         self.down, self.shrink, self.up = (nn.ModuleList() for _ in range(3))
-        channels, skips = widths[0], []
-        for level, (width, count) in enumerate(zip(widths, config.blocks, strict=True)):
+        for level, (width, count, attention) in enumerate(levels):
+            if level > 0:
+                self.shrink.append(nn.Conv2d(channels, channels, 3, stride=2, padding=1))
             self.down.append(nn.ModuleList())
             for i in range(count):
-                # On the finest level attention costs most; there the way up has it alone.
-                at_end = attention and i == count - 1 and level > 0
+                at_end = attention and i == count - 1
                 self.down[-1].append(Stage(channels, width, config, at_end))
                 channels = width
                 skips.append(channels)
-            if level < len(widths) - 1:
-                self.shrink.append(nn.Conv2d(channels, channels, 3, stride=2, padding=1))
-        self.middle = nn.ModuleList(
-            (Stage(channels, channels, config, attention), Stage(channels, channels, config, False))
-        )
-        for width, count in reversed(list(zip(widths, config.blocks, strict=True))):
+        self.middle = Stage(channels, channels, config, attention)
+        for width, count, attention in reversed(levels):
             self.up.append(nn.ModuleList())
             for i in range(count):
                 at_end = attention and i == count - 1
                 self.up[-1].append(Stage(channels + skips.pop(), width, config, at_end))
                 channels = width
         self.norm_out = nn.GroupNorm(8, channels)
-        self.conv_out = _zero(nn.Conv2d(channels, 4 * config.channels_out, 3, padding=1))
+        self.conv_out = _zero(
+            nn.Conv2d(channels, config.patch**2 * config.channels_out, 3, padding=1)
+        )
 
     def forward(
         self,
@@ -126,22 +126,22 @@ class UNet(nn.Module):
     ) -> Tensor:
         """x (B, C, H, W), embedding (B, D), context (B, K, D'), mask (B, K) → (B, C', H, W)."""
         condition = (embedding, context, mask)
-        x = self.conv_in(F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last))
+        x = F.pixel_unshuffle(x, self.patch).contiguous(memory_format=torch.channels_last)
+        x = self.conv_in(x)
         skips = []
         for level, stages in enumerate(self.down):
+            if level > 0:
+                x = self.shrink[level - 1](x)
             for stage in stages:
                 x = stage(x, *condition)
                 skips.append(x)
-            if level < len(self.shrink):
-                x = self.shrink[level](x)
-        for stage in self.middle:
-            x = stage(x, *condition)
+        x = self.middle(x, *condition)
         for level, stages in enumerate(self.up):
             for stage in stages:
                 x = stage(torch.cat((x, skips.pop()), dim=1), *condition)
             if level < len(self.shrink):
                 x = F.interpolate(x, scale_factor=2)
-        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), 2).float()
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.patch).float()
 
 
 def _zero(layer: nn.Module) -> nn.Module:

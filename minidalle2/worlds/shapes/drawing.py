@@ -14,7 +14,7 @@ from torch import Tensor
 
 from minidalle2.worlds.shapes.scenes import SHAPES, SLOTS, WORDS, Scenes
 
-RADII = torch.tensor([0.115, 0.19])  # of SIZES, in sides of the picture
+RADII = torch.tensor([0.13, 0.2])  # of SIZES, in sides of the picture
 # Colours in [0, 1]: eight hues far from each other and from every background.
 COLOUR_RGB = torch.tensor(
     [[220, 40, 40], [245, 140, 30], [250, 220, 50], [45, 160, 70],

@@ -25,13 +25,13 @@ WORDS = (
     "red", "green", "blue", "pink", "yellow",
 )  # fmt: skip  # at most 6 letters, so that a word is legible at 32 px
 KINDS = ("one", "two", "three", "words")
-KIND_WEIGHTS = (0.5, 1.0, 0.75, 0.5)  # how often each is drawn: two objects are where binding is
+KIND_WEIGHTS = (0.5, 1.0, 0.5, 0.3)  # how often each is drawn: two objects are where binding is
 SPLITS = ("train", "seen", "pairs", "combinations", "phrasings")
 
 SLOTS = 3  # at most three objects
-JITTER = 0.05  # objects stand at most this far from the middle of their place, of the side
-PLACE_X = torch.tensor([0.27, 0.5, 0.73]).repeat(3)  # (9,) middle of each place
-PLACE_Y = torch.tensor([0.27, 0.5, 0.73]).repeat_interleave(3)  # (9,)
+JITTER = 0.03  # objects stand at most this far from the middle of their place, of the side
+PLACE_X = torch.tensor([0.25, 0.5, 0.75]).repeat(3)  # (9,) middle of each place
+PLACE_Y = torch.tensor([0.25, 0.5, 0.75]).repeat_interleave(3)  # (9,)
 
 CORNERS = torch.tensor([0, 2, 6, 8])
 ONE_PLACES = torch.tensor([0, 2, 6, 8, 4])  # four corners and the center
