@@ -98,8 +98,8 @@ class Decoder(nn.Module):
 
 
 def coordinates(images: Tensor) -> Tensor:
-    """x and y of every pixel in [-1, 1], (B, 2, H, W), to be seen beside the picture: a convolution
-    can't tell left from right (Liu et al. 2018, CoordConv)."""
+    """x and y in [-1, 1] of every pixel of square pictures, (B, 2, S, S), to be seen beside them: a
+    convolution can't tell left from right (Liu et al. 2018, CoordConv)."""
     axis = torch.linspace(-1, 1, images.shape[-1], device=images.device)
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy")).expand(len(images), -1, -1, -1)
 

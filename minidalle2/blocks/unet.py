@@ -23,7 +23,7 @@ class UNetConfig:
     patch: int = 1  # the finest level sees squares of so many pixels: faster, coarser
     embedding: int = 256  # D, width of the embedding that carries t (and more)
     context: int = 128  # width of the context tokens
-    head_width: int = 32  # channels of an attention head
+    head_width: int = 32  # channels of a head; the paper's 64 (table 3) would leave one or two
 
 
 class ResBlock(nn.Module):
@@ -105,7 +105,7 @@ class UNet(nn.Module):
                 self.down[-1].append(Stage(channels, width, config, at_end))
                 channels = width
                 skips.append(channels)
-        self.middle = Stage(channels, channels, config, attention)
+        self.middle = Stage(channels, channels, config, config.attention[-1])
         for width, count, attention in reversed(levels):
             self.up.append(nn.ModuleList())
             for i in range(count):
