@@ -33,12 +33,12 @@ WEIGHTS = Path(__file__).parent / "weights"  # the committed weights, a folder a
 class Sampling:
     """How each stage is sampled."""
 
-    candidates: int = 2  # draws of z_i, of which the one nearest to z_t is kept (section 2.2)
-    prior_steps: int = 20
-    prior_guidance: float = 1.0
-    decoder_steps: int = 25
+    candidates: int = 16  # draws of z_i; the paper draws 2 and decodes the one nearest to z_t
+    prior_steps: int = 10
+    prior_guidance: float = 1.5
+    decoder_steps: int = 12
     decoder_guidance: float = 2.0
-    drawings: int = 4  # at 32 px, of which the one that CLIP finds nearest to z_t is kept
+    drawings: int = 8  # at 32 px, of the candidates nearest to z_t; CLIP keeps the nearest drawing
     upsampler64_steps: int = 6
     upsampler128_steps: int = 4
 
@@ -51,8 +51,8 @@ class Generation:
     tokens: Tensor  # (B, T)
     text_embedding: Tensor  # z_t (B, E), unit length
     candidates: Tensor | None = None  # (B, n, E), unit length
-    image_embedding: Tensor | None = None  # z_i (B, E), unit length
-    drawings: Tensor | None = None  # (B, k, 3, 32, 32) in [-1, 1]
+    image_embedding: Tensor | None = None  # z_i (B, E), unit length, that the picture is drawn from
+    drawings: Tensor | None = None  # (B, k, 3, 32, 32) in [-1, 1], nearest candidate first
     image32: Tensor | None = None  # (B, 3, 32, 32), one of the drawings
     image64: Tensor | None = None
     image128: Tensor | None = None
@@ -180,34 +180,39 @@ class DALLE2:
             made.text_embedding, made.tokens, x_T, sampling.prior_steps, sampling.prior_guidance
         )
         best = nearest(made.candidates, made.text_embedding)
-        made.image_embedding = made.candidates[torch.arange(len(best)), best]
+        made.image_embedding = _pick(made.candidates, best)[:, 0]
 
     def _decode(
         self, made: Generation, seeds: list[int], sampling: Sampling, noise: StartingNoise
     ) -> None:
         """image embedding (and tokens) → 32 px: several drawings, of which CLIP picks one.
 
-        The paper lets z_t choose among the prior's candidates; here it also chooses among the
-        decoder's, as DALL·E 1 did: a mix-up of two objects is easier seen than avoided.
+        The paper lets z_t choose among the prior's candidates; here it also chooses among what the
+        decoder made of the best of them, as DALL·E 1 did: a mix-up is easier seen than avoided.
         """
         n, size = sampling.drawings, self.decoder.config.image_size
         x_T = _given_or_drawn(noise.decoder, seeds, 1, (n, CHANNELS, size, size)).to(self.device)
-        z_i, tokens = (
-            torch.repeat_interleave(each.to(self.device), x_T.shape[1], dim=0)
-            for each in (made.image_embedding, made.tokens)
+        n, z_t = x_T.shape[1], made.text_embedding
+        if made.candidates is None:  # z_i was given
+            z_i = made.image_embedding.to(self.device)[:, None].expand(-1, n, -1)
+        else:
+            z_i = _pick(made.candidates, nearest(made.candidates, z_t, n))  # (B, n, E)
+        denoise = self.decoder.denoiser(
+            z_i.flatten(0, 1), made.tokens.repeat_interleave(n, dim=0), sampling.decoder_guidance
         )
-        denoise = self.decoder.denoiser(z_i, tokens, sampling.decoder_guidance)
         states = ddim(
-            self.decoder.diffusion,
-            denoise,
-            x_T.flatten(0, 1),
-            sampling.decoder_steps,
+            self.decoder.diffusion, denoise, x_T.flatten(0, 1), sampling.decoder_steps,
             clip_to_image,
-        )
+        )  # fmt: skip
         flat = last(states)
+        best = nearest(self.clip.encode_image(flat).view_as(z_i), z_t)
         made.drawings = flat.view_as(x_T)
-        best = nearest(self.clip.encode_image(flat).view(*x_T.shape[:2], -1), made.text_embedding)
-        made.image32 = made.drawings[torch.arange(len(best)), best]
+        made.image32, made.image_embedding = (_pick(x, best)[:, 0] for x in (made.drawings, z_i))
+
+
+def _pick(values: Tensor, index: Tensor) -> Tensor:
+    """(B, n, …), (B, k) → (B, k, …): of each row those that its indices name."""
+    return values[torch.arange(len(index), device=index.device)[:, None], index]
 
 
 def _enlarge(upsampler: Upsampler, low: Tensor, x_T: Tensor, steps: int) -> Tensor:

@@ -49,12 +49,12 @@ def labelled_grid(cells: list[tuple[str, list[Tensor]]], columns: int) -> Image.
     side *= max(1, CELL // side)
     width = max(len(pictures) for _, pictures in cells) * (side + GAP) - GAP
     labels = [wrap(label, _font(), width) for label, _ in cells]
-    height = side + max(map(len, labels)) * LINE_HEIGHT
-    rows = -(-len(cells) // columns)
-    size = (columns * (width + GAP) + GAP, rows * (height + GAP) + GAP)
-    grid = Image.new("RGB", size, PAPER)
+    rows = [labels[i : i + columns] for i in range(0, len(cells), columns)]
+    heights = [side + max(map(len, row)) * LINE_HEIGHT + GAP for row in rows]
+    grid = Image.new("RGB", (columns * (width + GAP) + GAP, sum(heights) + GAP), PAPER)
     for i, (_, pictures) in enumerate(cells):
-        left, top = GAP + i % columns * (width + GAP), GAP + i // columns * (height + GAP)
+        row, column = divmod(i, columns)
+        left, top = GAP + column * (width + GAP), GAP + sum(heights[:row])
         for k, picture in enumerate(pictures):
             enlarged = to_pillow(picture).resize((side, side), Image.Resampling.NEAREST)
             grid.paste(enlarged, (left + k * (side + GAP), top))

@@ -106,9 +106,11 @@ class Prior(nn.Module):
         return rearrange(F.normalize(z, dim=-1), "(b n) e -> b n e", n=n)
 
 
-def nearest(candidates: Tensor, z_t: Tensor) -> Tensor:
-    """(B, n, E), (B, E) unit vectors → (B,) index of the candidate with the highest dot product."""
-    return (candidates * z_t[:, None]).sum(-1).argmax(1)
+def nearest(candidates: Tensor, z_t: Tensor, k: int = 1) -> Tensor:
+    """(B, n, E), (B, E) unit vectors → (B, k) the candidates with the highest dot products, in
+    that order (section 2.2); from the first again where k > n."""
+    order = (candidates * z_t[:, None]).sum(-1).argsort(dim=1, descending=True, stable=True)
+    return order[:, torch.arange(k, device=order.device) % order.shape[1]]
 
 
 def prior_loss(

@@ -195,10 +195,18 @@ def test_nearest_candidate_by_row():
     candidates = F.normalize(torch.randn(6, 4, E), dim=-1)
     z_t = F.normalize(torch.randn(6, E), dim=-1)
     chosen = nearest(candidates, z_t)
-    assert chosen.shape == (6,)
+    assert chosen.shape == (6, 1)
     for row in range(6):
         scores = [float(candidates[row, k] @ z_t[row]) for k in range(4)]
         assert chosen[row] == scores.index(max(scores))
+
+
+def test_several_nearest_candidates():
+    """Best first, and round again where more are asked for than there are."""
+    z_t = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    candidates = F.normalize(torch.tensor([[[1, 2], [2, 1], [1, 1.0]]] * 2), dim=-1)
+    assert nearest(candidates, z_t, 2).tolist() == [[1, 2], [0, 2]]
+    assert nearest(candidates, z_t, 5).tolist() == [[1, 2, 0, 1, 2], [0, 2, 1, 0, 2]]
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from minidalle2.training import loop
-from minidalle2.training.checkpoints import CheckpointError
+from minidalle2.training.checkpoints import CheckpointError, read_tensors, write_tensors
 from minidalle2.training.loop import Recipe, TrainingError, fit, learning_rate
 from minidalle2.training.recipes import LAPTOP, LAPTOP_MINUTES, PROFILES, split_minutes
 from minidalle2.training.stages import ALL, STAGES, train_stage
@@ -171,6 +171,32 @@ def test_learning_rate_warms_up_and_ends_at_zero():
     rates = [learning_rate(step, 100, recipe) for step in range(101)]
     assert rates[0] == pytest.approx(0.1) and max(rates) > 0.97 and rates[100] == pytest.approx(0)
     assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_learning_rate_restarts():
+    """The first cycle is that of a shorter training; the next one peaks at half its rate."""
+    recipe = Recipe(steps=80, batch_size=1, learning_rate=1.0, warmup_steps=10)
+    longer = replace(recipe, steps=200, restarts=(80,))
+    rates = [learning_rate(step, 200, longer) for step in range(200)]
+    assert rates[:80] == [learning_rate(step, 80, recipe) for step in range(80)]
+    assert rates[80] < 0.1 and rates[79] < 0.01
+    assert max(rates[80:]) == pytest.approx(0.5, abs=0.01) and rates.index(max(rates[80:])) == 89
+    assert rates[-1] < 0.001
+
+
+def test_a_finished_training_goes_on_with_a_restart(tmp_path):
+    """To the same bits as if it had been planned with one: only the recipe in its file differs."""
+    train(tmp_path / "once", steps=9, restarts=(5,))
+    train(tmp_path / "short", steps=5)
+    path = tmp_path / "short" / "training.safetensors"
+    tensors, metadata = read_tensors(path)
+    progress = json.loads(metadata["progress"])
+    planned = Recipe(steps=9, batch_size=16, warmup_steps=3, restarts=(5,))
+    progress |= {"recipe": asdict(planned), "total": 9}
+    write_tensors(path, tensors, metadata | {"progress": json.dumps(progress)})
+    train(tmp_path / "short", steps=9, restarts=(5,))
+    once, resumed = weights(tmp_path / "once"), weights(tmp_path / "short")
+    assert all(torch.equal(once[name], resumed[name]) for name in once)
 
 
 def test_every_profile_trains_every_stage():

@@ -45,7 +45,8 @@ def evaluate(
     if "prompts" in what:
         for name in ROWS:
             yield prompt_row(dalle2, judge, name, n, seed)
-        alone = prompt_row(dalle2, judge, "two objects", n, seed, Sampling(drawings=1))
+        paper = Sampling(candidates=2, drawings=1)  # section 2.2
+        alone = prompt_row(dalle2, judge, "two objects", n, seed, paper)
         yield {**alone, "name": "two objects, one drawing each"}
 
 

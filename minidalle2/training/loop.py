@@ -40,6 +40,7 @@ class Recipe:
     steps: int
     batch_size: int
     learning_rate: float = 4e-3  # peak, after the warm-up; then a cosine to zero
+    restarts: tuple[int, ...] = ()  # steps at which the rate starts anew, at half its last peak
     warmup_steps: int = 100
     weight_decay: float = 0.01
     ema_decay: float = 0.998
@@ -189,7 +190,7 @@ class _Run:
         path = self.folder / "training.safetensors"
         tensors, metadata = read_tensors(path)
         progress = json.loads(metadata["progress"])
-        if progress["recipe"] != asdict(self.recipe):
+        if progress["recipe"] != json.loads(json.dumps(asdict(self.recipe))):
             raise CheckpointError(
                 f"{path} was trained with another recipe ({progress['recipe']}); train into "
                 "another folder, or with that recipe"
@@ -213,9 +214,14 @@ class _Run:
 
 
 def learning_rate(step: int, total: int, recipe: Recipe) -> float:
-    """Linear warm-up, then a cosine to zero at the last step."""
-    warm = min(1.0, (step + 1) / recipe.warmup_steps)
-    return recipe.learning_rate * warm * (1 + math.cos(math.pi * step / total)) / 2
+    """Linear warm-up, then a cosine to zero at the last step, or at the next restart: a finished
+    training can go on as if it had been planned longer (Loshchilov & Hutter 2017, SGDR)."""
+    bounds = (0, *recipe.restarts, total)
+    cycle = sum(step >= restart for restart in recipe.restarts)
+    begin, end = bounds[cycle], bounds[cycle + 1]
+    warm = min(1.0, (step - begin + 1) / recipe.warmup_steps)
+    cosine = (1 + math.cos(math.pi * (step - begin) / (end - begin))) / 2
+    return recipe.learning_rate * 0.5**cycle * warm * cosine
 
 
 def keep_freed_memory() -> None:

@@ -16,7 +16,7 @@ LAPTOP = {
     "upsampler128": Recipe(steps=2_000, batch_size=32),
     "judge": Recipe(steps=1_200, batch_size=128, learning_rate=2e-3),
 }
-FULL = LAPTOP | {"decoder": Recipe(steps=5_300, batch_size=128)}
+FULL = LAPTOP | {"decoder": Recipe(steps=8_500, batch_size=128, restarts=(5_300,))}
 SMOKE = {
     stage: replace(recipe, steps=4, batch_size=8, warmup_steps=2)
     for stage, recipe in LAPTOP.items()

@@ -58,7 +58,7 @@ def train_stage(
     job = JOBS[stage](folder, device, recipe)
     job.model.to(device, memory_format=torch.channels_last)
     if minutes is not None:
-        recipe = replace(recipe, minutes=minutes)
+        recipe = replace(recipe, minutes=minutes, restarts=())
     for step in fit(job.model, job.data, job.loss, recipe, folder / stage, stage):
         yield step
         if job.sheet and step.step % max(1, step.total // SHEETS) == 0:
