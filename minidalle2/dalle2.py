@@ -190,8 +190,9 @@ class DALLE2:
         The paper lets z_t choose among the prior's candidates; here it also chooses among what the
         decoder made of the best of them, as DALL·E 1 did: a mix-up is easier seen than avoided.
         """
-        n, size = sampling.drawings, self.decoder.config.image_size
-        x_T = _given_or_drawn(noise.decoder, seeds, 1, (n, CHANNELS, size, size)).to(self.device)
+        size = self.decoder.config.image_size
+        shape = (sampling.drawings, CHANNELS, size, size)
+        x_T = _given_or_drawn(noise.decoder, seeds, 1, shape).to(self.device)
         n, z_t = x_T.shape[1], made.text_embedding
         if made.candidates is None:  # z_i was given
             z_i = made.image_embedding.to(self.device)[:, None].expand(-1, n, -1)
@@ -207,7 +208,9 @@ class DALLE2:
         flat = last(states)
         best = nearest(self.clip.encode_image(flat).view_as(z_i), z_t)
         made.drawings = flat.view_as(x_T)
-        made.image32, made.image_embedding = (_pick(x, best)[:, 0] for x in (made.drawings, z_i))
+        made.image32 = _pick(made.drawings, best)[:, 0]
+        if made.candidates is not None:  # a given z_i stays the very one that was given
+            made.image_embedding = _pick(z_i, best)[:, 0]
 
 
 def _pick(values: Tensor, index: Tensor) -> Tensor:

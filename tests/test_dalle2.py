@@ -135,18 +135,17 @@ def test_generate_leaves_the_networks_alone(whole, tiny_dalle2, few_steps):
 # Starting and stopping
 
 
-@pytest.fixture
-def one_drawing(few_steps) -> Sampling:
-    """Of several drawings, CLIP would choose among z_i as well, and only then is one of them the
-    image embedding."""
-    return replace(few_steps, drawings=1)
+def settled(few_steps: Sampling, stage: str) -> Sampling:
+    """Of several drawings CLIP chooses one, and with it z_i; a single one settles z_i at once."""
+    return replace(few_steps, drawings=1) if stage == "image_embedding" else few_steps
 
 
 @pytest.mark.parametrize("stop_after", STAGES)
-def test_stop(tiny_dalle2, one_drawing, stop_after):
+def test_stop(tiny_dalle2, few_steps, stop_after):
     """What was made is as in the whole run; the rest is None."""
-    whole = tiny_dalle2.generate(PROMPTS, sampling=one_drawing)
-    made = tiny_dalle2.generate(PROMPTS, sampling=one_drawing, stop_after=stop_after)
+    sampling = settled(few_steps, stop_after)
+    whole = tiny_dalle2.generate(PROMPTS, sampling=sampling)
+    made = tiny_dalle2.generate(PROMPTS, sampling=sampling, stop_after=stop_after)
     until = STAGES.index(stop_after) + 1
     for name in STAGES[:until]:
         assert torch.equal(getattr(made, name), getattr(whole, name)), name
@@ -154,11 +153,13 @@ def test_stop(tiny_dalle2, one_drawing, stop_after):
 
 
 @pytest.mark.parametrize("given", ["image_embedding", "image32", "image64"])
-def test_start(tiny_dalle2, one_drawing, given):
+def test_start(tiny_dalle2, few_steps, given):
     """A whole run broken off at any stage goes on to the identical pictures."""
-    whole = tiny_dalle2.generate(PROMPTS, sampling=one_drawing)
+    sampling = settled(few_steps, given)
+    whole = tiny_dalle2.generate(PROMPTS, sampling=sampling)
     result = getattr(whole, given)
-    made = tiny_dalle2.generate(PROMPTS, sampling=one_drawing, **{given: result})
+    made = tiny_dalle2.generate(PROMPTS, sampling=sampling, **{given: result})
+    assert getattr(made, given) is result
     start = STAGES.index(given)
     for name in STAGES[start:]:
         assert torch.equal(getattr(made, name), getattr(whole, name)), name
@@ -175,13 +176,14 @@ def test_start_and_stop_at_one_stage(whole, tiny_dalle2, few_steps):
 
 
 @pytest.mark.parametrize("given", ["image_embedding", "image32", "image64"])
-def test_given_results_are_used_and_not_mutated(tiny_dalle2, one_drawing, given):
+def test_given_results_are_used_and_not_mutated(tiny_dalle2, few_steps, given):
     """e-10: another z_i or picture makes another picture, of its own row only."""
-    whole = tiny_dalle2.generate(PROMPTS, sampling=one_drawing)
+    sampling = settled(few_steps, given)
+    whole = tiny_dalle2.generate(PROMPTS, sampling=sampling)
     result = getattr(whole, given).clone()
     result[0] = result[0].flip(-1)
     copy = result.clone()
-    made = tiny_dalle2.generate(PROMPTS, sampling=one_drawing, **{given: result})
+    made = tiny_dalle2.generate(PROMPTS, sampling=sampling, **{given: result})
     difference = (made.image128 - whole.image128).abs().amax((1, 2, 3))
     assert difference[0] > 1e-3 and difference[1] < 1e-4
     assert torch.equal(result, copy)
@@ -199,16 +201,17 @@ def test_given_results_are_used_and_not_mutated(tiny_dalle2, one_drawing, given)
         ("upsampler128", (2, 3, 128, 128), "image128"),
     ],
 )
-def test_injected_noise(tiny_dalle2, one_drawing, stage, shape, changes):
+def test_injected_noise(tiny_dalle2, few_steps, stage, shape, changes):
     """x_T of one stage: earlier stages stay, this one changes, and the seed no longer counts."""
-    whole = tiny_dalle2.generate(PROMPTS, sampling=one_drawing)
-    noise = StartingNoise(**{stage: torch.randn(shape)})
-    a = tiny_dalle2.generate(PROMPTS, sampling=one_drawing, noise=noise, stop_after=changes)
     at = STAGES.index(changes)
+    sampling = settled(few_steps, STAGES[at - 1])
+    whole = tiny_dalle2.generate(PROMPTS, sampling=sampling)
+    noise = StartingNoise(**{stage: torch.randn(shape)})
+    a = tiny_dalle2.generate(PROMPTS, sampling=sampling, noise=noise, stop_after=changes)
     assert all(torch.equal(getattr(a, name), getattr(whole, name)) for name in STAGES[:at])
     assert (getattr(a, changes) - getattr(whole, changes)).abs().max() > 1e-3
     before = {STAGES[at - 1]: getattr(whole, STAGES[at - 1])} if at > 1 else {}
-    b = tiny_dalle2.generate(PROMPTS, [8, 9], one_drawing, noise, stop_after=changes, **before)
+    b = tiny_dalle2.generate(PROMPTS, [8, 9], sampling, noise, stop_after=changes, **before)
     assert torch.equal(getattr(b, changes), getattr(a, changes))
 
 
