@@ -28,6 +28,7 @@ COMMANDS = """\
   python dev.py demo [PROMPT ...]    draw a handful of prompts, or your own, into outputs/
   python dev.py test [PYTEST ARGS]   run all tests
   python dev.py lab                  open JupyterLab
+  python dev.py notebooks [FILE ...] execute the notebooks and keep their outputs
   python dev.py COMMAND ...          draw, train, evaluate or export, as `minidalle2 COMMAND ...`
 The first of them makes .venv beside dev.py; each installs there what it lacks."""
 
@@ -153,12 +154,14 @@ def main(arguments):
         print(COMMANDS)
         return 0
     command, rest = arguments[0], arguments[1:]
-    prepare(command if command in ("test", "lab") else "core")
+    prepare({"test": "test", "lab": "lab", "notebooks": "lab"}.get(command, "core"))
     python = [env_python(ENV), "-m"]
     if command == "test":
         return run(python + ["pytest"] + rest)
     if command == "lab":
         return run(python + ["jupyterlab"] + rest)
+    if command == "notebooks":
+        return run(python + ["minidalle2.teaching.execute"] + rest, os.getcwd())
     if command != "demo":
         return run(python + ["minidalle2"] + arguments, os.getcwd())
     status = run(python + ["minidalle2", "draw", "--out", "outputs"] + (rest or PROMPTS))

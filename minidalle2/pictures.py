@@ -33,6 +33,11 @@ def load_png(path: Path) -> Tensor:
     return flat.reshape(rgb.height, rgb.width, 3).permute(2, 0, 1) / 127.5 - 1
 
 
+def to_uint8(images: Tensor) -> Tensor:
+    """[-1, 1] → 0 to 255: clamp, then round. 1.006 must become 255, not wrap to 0."""
+    return ((images + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+
+
 def to_pillow(picture: Tensor) -> Image.Image:
     """(3, H, W) uint8 → RGB. By way of bytes, which needs no NumPy."""
     _, height, width = picture.shape

@@ -77,7 +77,11 @@ class Tokenizer:
 
     def decode(self, ids: list[int]) -> str:
         """Ids → text; special ids vanish, invalid UTF-8 becomes U+FFFD."""
-        return b"".join(self._bytes_of_id.get(i, b"") for i in ids).decode(errors="replace")
+        return b"".join(self.bytes_of(i) for i in ids).decode(errors="replace")
+
+    def bytes_of(self, token: int) -> bytes:
+        """What a token stands for; nothing, where it is a special one."""
+        return self._bytes_of_id.get(token, b"")
 
     def __call__(self, texts: list[str]) -> Tensor:
         """Texts → (B, T) ids, start … end, padded to the longest text of the batch.

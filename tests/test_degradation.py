@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from minidalle2.dalle2 import to_uint8
 from minidalle2.degradation import (
     KERNEL,
     SIGMA,
@@ -20,6 +19,7 @@ from minidalle2.degradation import (
     gaussian_blur,
     jpeg,
 )  # fmt: skip
+from minidalle2.pictures import to_uint8
 
 DEGRADATIONS = [blur, bsr, _random_blur, _random_resize, _random_noise, _random_jpeg]
 

@@ -273,6 +273,9 @@ EXTRAS = {
     for name, texts in PROJECT["optional-dependencies"].items()
 }
 
+DIRECT = [*CORE, *(r for name in ("lab", "classroom", "test") for r in EXTRAS[name])]
+DIRECT = [requirement for requirement in DIRECT if requirement.name != "minidalle2"]
+
 
 def constraints() -> list[Requirement]:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
@@ -288,7 +291,7 @@ def test_every_direct_dependency_is_pinned_once_within_its_bounds(python):
     pins = [pin for pin in constraints() if applies(pin, python)]
     names = [pin.name.lower() for pin in pins]
     assert len(names) == len(set(names))
-    for wanted in (*CORE, *EXTRAS["lab"], *EXTRAS["test"]):
+    for wanted in DIRECT:
         if not applies(wanted, python):
             continue
         (pin,) = [pin for pin in pins if pin.name.lower() == wanted.name.lower()]
@@ -297,7 +300,7 @@ def test_every_direct_dependency_is_pinned_once_within_its_bounds(python):
 
 
 def test_bounds_are_loose():
-    for wanted in (*CORE, *EXTRAS["lab"], *EXTRAS["test"]):
+    for wanted in DIRECT:
         assert [bound.operator for bound in wanted.specifier] == [">="], wanted
 
 
@@ -324,7 +327,12 @@ def test_environment_file():
 
 
 def test_the_package_imports_only_core_dependencies():
+    """Teaching also needs the lab; nothing that draws or trains needs teaching."""
     modules = {"pillow": "PIL"}
-    allowed = {modules.get(wanted.name, wanted.name) for wanted in CORE} | {"minidalle2"}
+    core = {modules.get(wanted.name, wanted.name) for wanted in CORE} | {"minidalle2"}
+    lab = {wanted.name for wanted in EXTRAS["lab"]} | {"IPython"}
     for path in (ROOT / "minidalle2").rglob("*.py"):
+        teaching = "teaching" in path.parts
+        allowed = core | lab if teaching else core
         assert imported(tree_of(path)) <= allowed | sys.stdlib_module_names, path
+        assert teaching or "minidalle2.teaching" not in path.read_text(encoding="utf-8"), path

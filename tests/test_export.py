@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from minidalle2.cli import main
-from minidalle2.dalle2 import to_uint8
-from minidalle2.pictures import load_png, save_png
+from minidalle2.pictures import load_png, save_png, to_uint8
 from minidalle2.worlds.shapes.drawing import BACKGROUND_RGB, COLOUR_RGB, INK, RADII
 from minidalle2.worlds.shapes.export import export
 from minidalle2.worlds.shapes.scenes import (

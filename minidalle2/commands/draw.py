@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minidalle2.commands.options import make_folder, pick_device
-from minidalle2.dalle2 import DALLE2, WEIGHTS, Sampling, clean, to_uint8
-from minidalle2.pictures import labelled_grid, save_png
+from minidalle2.dalle2 import DALLE2, WEIGHTS, Sampling, clean
+from minidalle2.pictures import labelled_grid, save_png, to_uint8
 from minidalle2.tokenizer import Tokenizer
 
 CHUNK = 16  # pictures drawn at a time

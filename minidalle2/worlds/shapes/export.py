@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minidalle2.dalle2 import to_uint8
-from minidalle2.pictures import save_png
+from minidalle2.pictures import save_png, to_uint8
 from minidalle2.worlds.shapes.captions import describe
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.scenes import (

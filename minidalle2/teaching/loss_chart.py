@@ -1,0 +1,108 @@
+"""A training watched: its loss, the band it should fall in, and what the model draws so far."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from IPython.display import display
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from minidalle2.pictures import to_pillow, to_uint8
+from minidalle2.teaching.bands import expected_band
+from minidalle2.teaching.plots import MUTED, PALETTE, WIDTH
+
+SECONDS_BETWEEN_DRAWINGS = 3
+SHEETS = 4  # how often a training's pictures are drawn
+SMOOTHING = 20  # the curve is the mean of so many steps
+TOLERANCE = 1.3  # beyond the band's upper edge, for other machines and versions
+
+
+class LossChart:
+    """`with LossChart("prior", steps) as chart:` and `chart.add(loss)` after every step.
+
+    `sheet()` returns one picture (3, H, W) that shows how good the model is so far. While it runs
+    the chart redraws itself every few seconds; what stays is the last drawing.
+    """
+
+    def __init__(self, name: str, steps: int, sheet: Callable[[], Tensor] | None = None):
+        self.name, self.steps, self.sheet = name, steps, sheet
+        self.losses: list[float] = []
+        self.sheets: list[tuple[int, Tensor]] = []
+        self.band = expected_band(name)
+
+    def __enter__(self) -> "LossChart":
+        self.handle = display(display_id=True)
+        self.drawn_at = time.monotonic()
+        return self
+
+    def __exit__(self, kind: type | None, *error) -> None:
+        if self.losses:
+            self.redraw()
+        folder = os.environ.get("MINIDALLE2_RECORD")
+        if kind is None and folder:  # the bands are made of such records
+            path = Path(folder) / f"{self.name}.jsonl"
+            with path.open("a") as file:
+                file.write(json.dumps(self.smooth()) + "\n")
+
+    def add(self, loss: Tensor | float) -> None:
+        """The loss of one step, in their order."""
+        self.losses.append(torch.as_tensor(loss).item())
+        step = len(self.losses)
+        if self.sheet and step * SHEETS // self.steps > (step - 1) * SHEETS // self.steps:
+            self.sheets.append((step, self.sheet()))
+        if time.monotonic() - self.drawn_at > SECONDS_BETWEEN_DRAWINGS:
+            self.redraw()
+            self.drawn_at = time.monotonic()
+
+    def smooth(self) -> list[float]:
+        """Means over SMOOTHING steps; the last one may hold fewer."""
+        parts = [self.losses[i : i + SMOOTHING] for i in range(0, len(self.losses), SMOOTHING)]
+        return [sum(part) / len(part) for part in parts]
+
+    def is_normal(self) -> bool:
+        """Whether the last full stretch ends in the band of this step, or below it."""
+        last_full = len(self.losses) // SMOOTHING - 1
+        if not self.band or last_full < 0:
+            return True
+        edge = self.band.high[min(last_full, len(self.band.high) - 1)]
+        return self.smooth()[last_full] <= TOLERANCE * edge
+
+    def redraw(self) -> None:
+        figure = self.figure()
+        if self.handle:  # there is none outside a notebook
+            self.handle.update(figure)
+        plt.close(figure)
+
+    def figure(self) -> Figure:
+        panels = 1 + bool(self.sheets)
+        figure, grid = plt.subplots(
+            1, panels, figsize=(WIDTH, 2.8), squeeze=False, layout="constrained",
+            width_ratios=[1.4, 1][:panels],
+        )  # fmt: skip
+        self._curve(grid[0, 0])
+        if self.sheets:
+            step, picture = self.sheets[-1]
+            grid[0, 1].imshow(to_pillow(to_uint8(picture.detach().cpu())))
+            grid[0, 1].set_title(f"drawn after step {step}")
+            grid[0, 1].axis("off")
+        return figure
+
+    def _curve(self, axes: plt.Axes) -> None:
+        means = self.smooth()
+        ends = [min((i + 1) * SMOOTHING, len(self.losses)) for i in range(len(means))]
+        if self.band:
+            shown = [s for s in self.band.steps if s <= self.steps]
+            axes.fill_between(
+                shown, self.band.low[: len(shown)], self.band.high[: len(shown)],
+                color=PALETTE["sky"], alpha=0.35, linewidth=0, label="where it should be",
+            )  # fmt: skip
+        axes.plot(ends, means, color=PALETTE["blue"], label="your loss")
+        if max(means) > 5 * min(means) > 0:
+            axes.set_yscale("log")
+        axes.set(title=f"{self.name}: loss", xlabel="step", ylabel="loss", xlim=(0, self.steps))
+        axes.legend(labelcolor=MUTED)

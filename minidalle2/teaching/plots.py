@@ -1,0 +1,131 @@
+"""Curves, clouds, bars and matrices: one call each, titled, labelled, safe for the colour-blind."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+# Okabe & Ito's colours, told apart with any colour vision; markers differ as well.
+PALETTE = {
+    "blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D55E00",
+    "pink": "#CC79A7", "sky": "#56B4E9", "black": "#000000", "yellow": "#B8A800",
+}  # fmt: skip
+CYCLE = tuple(PALETTE.values())
+MARKERS = "os^vDPX*"
+INK, MUTED = "#222222", "#666666"
+WIDTH = 9.0  # inches of a figure; at 80 dots an inch as wide as GitHub's column
+STYLE = {
+    "figure.dpi": 80, "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK, "legend.frameon": False, "image.cmap": "cividis",
+    "image.interpolation": "nearest",
+}  # fmt: skip
+plt.rcParams.update(STYLE)
+
+
+def numbers(values: Tensor | Sequence[float]) -> list:
+    """Plain numbers from a tensor of any device, or from a sequence."""
+    return torch.as_tensor(values).detach().float().cpu().tolist()
+
+
+def plot_lines(lines: Mapping[str, tuple], title: str, x: str, y: str, log_y: bool = False) -> None:
+    """Curves {name: (xs, ys)} in one frame."""
+    figure, axes = plt.subplots(figsize=(WIDTH, 3))
+    styles = ("-", "--", "-.", ":")
+    for i, (name, (xs, ys)) in enumerate(lines.items()):
+        axes.plot(
+            numbers(xs), numbers(ys), styles[i % 4], color=CYCLE[i % len(CYCLE)], label=name,
+            marker=MARKERS[i] if len(xs) <= 20 else None,
+        )  # fmt: skip
+    axes.set(title=title, xlabel=x, ylabel=y, yscale="log" if log_y else "linear")
+    if len(lines) > 1:
+        axes.legend()
+    plt.show()
+
+
+def plot_clouds(
+    panels: Mapping[str, Tensor | Mapping[str, Tensor]],
+    limit: float | None = None,
+    title: str = "",
+    axis_names: tuple[str, str] = ("", ""),
+) -> None:
+    """Clouds of points (N, 2), a panel each side by side, up to four in a row; a panel may hold
+    several clouds by name. `limit` is the half side of every frame."""
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    side = WIDTH / max(columns, 2)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(side * columns, side * rows), squeeze=False, layout="constrained"
+    )
+    for axes in grid.flat[len(panels) :]:
+        axes.axis("off")
+    for axes, (name, clouds) in zip(grid.flat, panels.items(), strict=False):
+        clouds = clouds if isinstance(clouds, Mapping) else {"": clouds}
+        for i, (label, points) in enumerate(clouds.items()):
+            first, second = torch.as_tensor(points).detach().float().cpu().T.tolist()
+            axes.scatter(
+                first, second, s=9 if len(points) > 20 else 70, marker=MARKERS[i % len(MARKERS)],
+                color=CYCLE[i % len(CYCLE)], alpha=0.7, linewidths=0, label=label,
+            )  # fmt: skip
+        axes.set(title=name, aspect="equal", xlabel=axis_names[0], ylabel=axis_names[1])
+        if limit:
+            axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
+        if len(clouds) > 1:
+            axes.legend(fontsize=8, markerscale=1.5, handletextpad=0.1)
+    figure.suptitle(title, fontsize=11)
+    plt.show()
+
+
+def plot_bars(
+    values: Mapping[str, float],
+    title: str,
+    y: str,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+    line: tuple[str, float] | None = None,
+) -> None:
+    """A bar a name with its value above; `intervals` (low, high) as whiskers, `line` a level."""
+    figure, axes = plt.subplots(figsize=(min(WIDTH, 2 + 1.1 * len(values)), 3))
+    names, heights = list(values), numbers(list(values.values()))
+    axes.bar(names, heights, width=0.6, color=PALETTE["blue"])
+    tops = [intervals[n][1] for n in names] if intervals else heights
+    for name, height, top in zip(names, heights, tops, strict=True):
+        place = {"textcoords": "offset points", "xytext": (0, 4), "ha": "center", "fontsize": 9}
+        axes.annotate(f"{height:.3g}", (name, max(top, height)), **place)
+    if intervals:
+        whiskers = [
+            [max(0.0, h - intervals[n][0]) for n, h in zip(names, heights, strict=True)],
+            [max(0.0, intervals[n][1] - h) for n, h in zip(names, heights, strict=True)],
+        ]
+        axes.errorbar(names, heights, whiskers, fmt="none", ecolor=INK, capsize=4)
+    if line:
+        axes.axhline(line[1], color=PALETTE["red"], linestyle="--", label=line[0])
+        axes.legend()
+    axes.set(title=title, ylabel=y)
+    axes.margins(y=0.15)
+    axes.tick_params(axis="x", labelsize=9)
+    plt.show()
+
+
+def plot_matrix(
+    matrix: Tensor, title: str, rows: Sequence[str] = (), columns: Sequence[str] = (),
+    x: str = "", y: str = "",
+) -> None:  # fmt: skip
+    """(R, C) numbers as shades, written out where there are few."""
+    height, width = matrix.shape
+    figure, axes = plt.subplots(figsize=(min(WIDTH, 3.5 + 0.45 * width), 1.2 + 0.36 * height))
+    values = torch.as_tensor(matrix).detach().float().cpu()
+    shown = axes.imshow(numbers(values), aspect="auto")
+    figure.colorbar(shown, ax=axes, fraction=0.04)
+    if height * width <= 120:
+        middle = (values.max() + values.min()) / 2
+        digits = 0 if torch.equal(values, values.round()) else 2
+        for i in range(height):
+            for j in range(width):
+                ink = "white" if values[i, j] < middle else "black"
+                text = f"{values[i, j]:.{digits}f}"
+                axes.text(j, i, text, ha="center", va="center", fontsize=8, color=ink)
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.set_xticks(range(width) if columns else [], columns, rotation=35, ha="right", fontsize=8)
+    axes.set_yticks(range(height) if rows else [], rows, fontsize=8)
+    plt.show()

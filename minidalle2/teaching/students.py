@@ -1,0 +1,50 @@
+"""Student copies of the exercises: without solutions, hidden tests and outputs.
+
+`python -m minidalle2.teaching.students OUT` writes one for each exercise. The code is what
+nbgrader's own `generate_assignment` would release.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+EXERCISES = Path(__file__).parents[2] / "notebooks" / "exercises"
+STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
+SOLUTION = re.compile(
+    r"^([ \t]*)### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION\n?", re.DOTALL | re.MULTILINE
+)
+HIDDEN = re.compile(
+    r"^[ \t]*### BEGIN HIDDEN TESTS\n.*?^[ \t]*### END HIDDEN TESTS\n?", re.DOTALL | re.MULTILINE
+)
+
+
+def student_copy(notebook: NotebookNode) -> NotebookNode:
+    """The notebook, changed in place: stubs for solutions, no hidden tests, no outputs."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            source = SOLUTION.sub(_stub, cell.source + "\n")
+            cell.source = HIDDEN.sub("", source).rstrip("\n")
+            cell.outputs, cell.execution_count = [], None
+    notebook.metadata.pop("minidalle2", None)
+    return notebook
+
+
+def _stub(match: re.Match) -> str:
+    return "".join(f"{match.group(1)}{line}\n" for line in STUB.splitlines())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    for path in sorted(EXERCISES.glob("*.ipynb")):
+        nbformat.write(student_copy(nbformat.read(path, as_version=4)), out / path.name)
+        print(out / path.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""A text with its tokens as coloured boxes."""
+
+import html
+from collections.abc import Sequence
+
+from IPython.display import HTML
+
+from minidalle2.tokenizer import END, PAD, START, Tokenizer
+
+SPECIAL_NAMES = {PAD: "pad", START: "start", END: "end"}
+SHADES = ("#dbe9f6", "#fdebd0")  # in turn, dark text on them is readable
+
+
+def show_tokens(tokenizer: Tokenizer, texts: str | Sequence[str]) -> HTML:
+    """Each text as boxes, a token each with its id; a dot stands for a space."""
+    texts = [texts] if isinstance(texts, str) else texts
+    rows = "".join(f"<div>{_row(tokenizer, text)}</div>" for text in texts)
+    return HTML(f'<div style="font-family: monospace; line-height: 2.4">{rows}</div>')
+
+
+def _row(tokenizer: Tokenizer, text: str) -> str:
+    ids = tokenizer([text])[0].tolist()
+    return " ".join(_box(tokenizer, token, SHADES[i % 2]) for i, token in enumerate(ids))
+
+
+def _box(tokenizer: Tokenizer, token: int, shade: str) -> str:
+    label = SPECIAL_NAMES.get(token) or token_text(tokenizer, token)
+    style = f"background: {shade}; color: #222; padding: 2px 4px; border-radius: 3px"
+    return f'<span style="{style}">{html.escape(label)}<sub>{token}</sub></span>'
+
+
+def token_text(tokenizer: Tokenizer, token: int) -> str:
+    """What a token stands for: its text, a dot for a space, ⟨e2⟩ for part of a character."""
+    data = tokenizer.bytes_of(token)
+    try:
+        return data.decode().replace(" ", "·")
+    except UnicodeDecodeError:
+        return "".join(f"⟨{byte:02x}⟩" for byte in data)

@@ -1,0 +1,222 @@
+"""What the notebooks show with: figures, charts, explorers, and cleaning."""
+
+import base64
+import io
+import json
+import subprocess
+import sys
+
+import matplotlib
+import nbformat
+import pytest
+import torch
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from PIL import Image
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+from minidalle2.teaching import bands, execute  # noqa: E402
+from minidalle2.teaching.begin import begin, size  # noqa: E402
+from minidalle2.teaching.data_path import STAGES, data_path  # noqa: E402
+from minidalle2.teaching.explorer import Explorer  # noqa: E402
+from minidalle2.teaching.figures import (  # noqa: E402
+    film, film_of_figures, picture_grid, png_of, show_pictures, show_strips,
+)  # fmt: skip
+from minidalle2.teaching.loss_chart import LossChart  # noqa: E402
+from minidalle2.teaching.pairs import pair_figure  # noqa: E402
+from minidalle2.teaching.plots import (  # noqa: E402
+    plot_bars, plot_clouds, plot_lines, plot_matrix,
+)  # fmt: skip
+from minidalle2.teaching.source import show_source  # noqa: E402
+from minidalle2.teaching.token_view import show_tokens, token_text  # noqa: E402
+from minidalle2.tokenizer import Tokenizer  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def no_windows():
+    yield
+    plt.close("all")
+
+
+def is_png(data: bytes) -> bool:
+    return Image.open(io.BytesIO(data)).format == "PNG"
+
+
+def test_sizes(monkeypatch):
+    monkeypatch.setenv("MINIDALLE2_FAST", "1")
+    assert size(reader=10, ci=2) == 2
+    monkeypatch.setenv("MINIDALLE2_FAST", "0")
+    assert size(reader=10, ci=2) == 10
+
+
+def test_begin_seeds_all_that_is_random(monkeypatch, capsys):
+    def numbers() -> tuple[float, float]:
+        _, generator = begin()
+        return torch.rand(()).item(), torch.rand((), generator=generator).item()
+
+    first = numbers()
+    assert numbers() == first
+    monkeypatch.setenv("MINIDALLE2_SEED", "1")
+    assert numbers() != first
+    assert "device:" in capsys.readouterr().out
+
+
+def test_the_map_lights_known_stages_only():
+    data_path()
+    for stage in STAGES:
+        data_path(stage)
+    with pytest.raises(ValueError, match="no stage 'prio'"):
+        data_path("prio")
+
+
+def test_every_plot_draws_and_names_its_axes():
+    plot_lines({"a": (range(3), torch.rand(3)), "b": ([0, 1], [1, 2])}, "title", "x", "y")
+    assert plt.gcf().axes[0].get_xlabel() == "x"
+    plot_bars({"a": 0.5, "b": 1.0}, "title", "share", {"a": (0.4, 0.6), "b": (0.9, 1.0)}, ("c", 1))
+    assert plt.gcf().axes[0].get_ylabel() == "share"
+    plot_matrix(torch.eye(3), "title", ["a", "b", "c"], ["d", "e", "f"])
+    plot_clouds({"a": torch.rand(5, 2), "b": {"c": torch.rand(5, 2), "d": torch.rand(4, 2)}}, 2)
+    assert pair_figure(torch.eye(2), torch.eye(2)).axes
+
+
+def test_pictures_and_strips():
+    pictures = torch.rand(5, 3, 8, 8) * 2 - 1
+    show_pictures(pictures, ["one"] * 5, columns=3, title="title")
+    show_strips({"row": pictures, "other": pictures[:2]}, ["a", "b"])
+    assert is_png(png_of(picture_grid(pictures)))
+
+
+def test_films_are_animated_pngs():
+    frames = [torch.full((3, 4, 4), value) for value in (-1.0, 0.0, 1.0)]
+    made = film(frames, scale=2)
+    picture = Image.open(io.BytesIO(made.data))
+    assert (picture.format, picture.n_frames, picture.size) == ("PNG", 3, (8, 8))
+    figures = [pair_figure(torch.eye(2), torch.eye(2), str(k)) for k in range(2)]
+    assert Image.open(io.BytesIO(film_of_figures(figures).data)).n_frames == 2
+
+
+def test_source_is_the_packages_own():
+    shown = show_source(Tokenizer.decode, size).data
+    assert "def decode(self" in shown and "`minidalle2.teaching.begin`" in shown
+
+
+def test_tokens_are_shown_with_ids_spaces_and_bytes():
+    tokenizer = Tokenizer([], [])
+    shown = show_tokens(tokenizer, ["a <b>", "é"]).data
+    assert "start" in shown and "·" in shown and "&lt;" in shown and "<b>" not in shown
+    assert token_text(tokenizer, tokenizer.encode("é")[0]) == "⟨c3⟩"
+
+
+def square(side: int, name: str = "red"):
+    return picture_grid(torch.zeros(1, 3, side, side), [name])
+
+
+def test_explorers_follow_their_controls():
+    explorer = Explorer(square, side=[4, 8, 16], name=["red", "blue"])
+    before = explorer.picture.value
+    assert explorer.says.value == "side is 4, name is red"
+    explorer.controls["name"].value = "blue"
+    assert explorer.values == {"side": 4, "name": "blue"}
+    assert explorer.picture.value != before and is_png(explorer.picture.value)
+
+
+def test_explorers_carry_a_picture_for_pages_without_widgets():
+    bundle = Explorer(square, side=range(4, 8))._repr_mimebundle_()
+    assert is_png(base64.b64decode(bundle["image/png"]))
+    assert bundle["text/plain"] == "Explorer: side is 4"
+
+
+@pytest.fixture
+def one_band(tmp_path, monkeypatch):
+    monkeypatch.setattr(bands, "FILE", tmp_path / "bands.json")
+    bands.FILE.write_text(json.dumps({"known": {"low": [1.0, 0.5], "high": [2.0, 1.0]}}))
+
+
+def chart_of(losses: list[float], name: str = "known") -> LossChart:
+    with LossChart(name, len(losses), lambda: torch.zeros(3, 4, 4)) as chart:
+        for loss in losses:
+            chart.add(torch.tensor(loss))
+    return chart
+
+
+def test_a_loss_in_its_band_is_normal_and_one_above_is_not(one_band):
+    assert chart_of([1.5] * 20 + [0.8] * 20).is_normal()
+    assert chart_of([1.5] * 20 + [0.1] * 20).is_normal()
+    assert not chart_of([1.5] * 20 + [1.5] * 20).is_normal()
+    assert not chart_of([1.5] * 20 + [1.5] * 30).is_normal()  # only full stretches count
+    assert chart_of([9.0] * 40, "unknown").is_normal()
+
+
+def test_charts_draw_sheets_and_bands(one_band):
+    chart = chart_of([1.5, 0.9] * 20)
+    assert len(chart.sheets) == 4
+    assert len(chart.figure().axes) == 2
+    labels = chart.figure().axes[0].get_legend_handles_labels()[1]
+    assert labels == ["where it should be", "your loss"]
+
+
+def test_an_error_in_a_training_is_not_hidden_and_not_recorded(one_band, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIDALLE2_RECORD", str(tmp_path))
+    with pytest.raises(KeyError), LossChart("known", 2) as chart:
+        chart.add(1.0)
+        raise KeyError
+    assert not (tmp_path / "known.jsonl").exists()
+    chart_of([1.0] * 40)
+    assert json.loads((tmp_path / "known.jsonl").read_text()) == [1.0, 1.0]
+
+
+def test_bands_hold_all_runs_with_a_margin():
+    assert bands.band_of([[1.0, 2.0], [3.0, 2.0]]) == {"low": [0.9, 1.8], "high": [3.3, 2.2]}
+
+
+def test_bands_are_measured_by_running_notebooks_with_other_seeds(one_band, tmp_path, monkeypatch):
+    def run(path, until):
+        seed = float(__import__("os").environ["MINIDALLE2_SEED"])
+        chart_of([seed] * 20, "new")
+
+    for name in ("MINIDALLE2_SEED", "MINIDALLE2_RECORD"):
+        monkeypatch.setenv(name, "0")  # so that they are put back
+    monkeypatch.setattr(execute, "run", run)
+    bands.measure([tmp_path / "any.ipynb"], seeds=2)
+    assert bands.expected_band("new").high == [2.2]
+    assert bands.expected_band("known").steps == [20, 40]
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    source = "from IPython.display import Image\nprint('one')\nprint('two')"
+    path = tmp_path / "a.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell(source), new_code_cell("1 + 1")]), path)
+    return path
+
+
+def test_executed_twice_is_the_same_to_the_byte(notebook):
+    texts = []
+    for _ in range(2):
+        nbformat.write(execute.clean(execute.run(notebook)), notebook)
+        texts.append(notebook.read_text())
+    assert texts[0] == texts[1]
+    cells = nbformat.read(notebook, as_version=4).cells
+    assert len(execute.run(notebook, until="print").cells) == 1
+    assert [cell.execution_count for cell in cells] == [1, 2]
+    assert cells[0].outputs[0].text == "one\ntwo\n"
+
+
+def test_cleaning_takes_widgets_and_times_away_but_leaves_pictures():
+    data = {execute.WIDGET: {"model_id": "x"}, "image/png": "aGk=", "text/plain": "Explorer"}
+    output = new_output("display_data", data=data, metadata={"image/png": {"width": 3}})
+    cell = new_code_cell("x", outputs=[output], metadata={"execution": {"a": "b"}})
+    dirty = new_notebook(cells=[cell], metadata={"widgets": {"state": {}}})
+    cleaned = execute.clean(dirty)
+    assert list(cleaned.cells[0].outputs[0].data) == ["image/png", "text/plain"]
+    assert "execution" not in cleaned.cells[0].metadata and "widgets" not in cleaned.metadata
+
+
+def test_an_unknown_notebook_is_one_clear_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "minidalle2.teaching.execute", "no.ipynb"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and "there is no notebook at no.ipynb" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
