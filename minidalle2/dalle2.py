@@ -38,7 +38,7 @@ class Sampling:
     prior_guidance: float = 1.5
     decoder_steps: int = 12
     decoder_guidance: float = 2.0
-    drawings: int = 8  # at 32 px, of the candidates nearest to z_t; CLIP keeps the nearest drawing
+    drawings: int = 8  # at 32 px, of the candidates nearest to z_t; CLIP keeps the most faithful
     upsampler64_steps: int = 6
     upsampler128_steps: int = 4
 
@@ -187,8 +187,9 @@ class DALLE2:
     ) -> None:
         """image embedding (and tokens) → 32 px: several drawings, of which CLIP picks one.
 
-        The paper lets z_t choose among the prior's candidates; here it also chooses among what the
-        decoder made of the best of them, as DALL·E 1 did: a mix-up is easier seen than avoided.
+        z_t has chosen among the prior's candidates, as in the paper. Of what the decoder made of
+        the best of them, CLIP keeps the drawing that shows most faithfully what it was drawn from:
+        a mix-up is easier seen than avoided. (DALL·E 1 chose by the text; a picture tells more.)
         """
         size = self.decoder.config.image_size
         shape = (sampling.drawings, CHANNELS, size, size)
@@ -206,11 +207,17 @@ class DALLE2:
             clip_to_image,
         )  # fmt: skip
         flat = last(states)
-        best = nearest(self.clip.encode_image(flat).view_as(z_i), z_t)
+        best = most_faithful(self.clip.encode_image(flat).view_as(z_i), z_i)
         made.drawings = flat.view_as(x_T)
         made.image32 = _pick(made.drawings, best)[:, 0]
         if made.candidates is not None:  # a given z_i stays the very one that was given
             made.image_embedding = _pick(z_i, best)[:, 0]
+
+
+def most_faithful(drawn: Tensor, wanted: Tensor) -> Tensor:
+    """(B, k, E) embeddings of drawings, (B, k, E) those that they were drawn from → (B, 1): the
+    drawing that is nearest to its own."""
+    return (drawn * wanted).sum(-1).argmax(1, keepdim=True)
 
 
 def _pick(values: Tensor, index: Tensor) -> Tensor:
@@ -242,8 +249,3 @@ def clean(prompt: str) -> str:
     if not cleaned:
         raise ValueError("the prompt is empty; describe a picture, say 'a red circle'")
     return cleaned
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[-1, 1] → 0 to 255: clamp, then round. 1.006 must become 255, not wrap to 0."""
-    return ((images + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)

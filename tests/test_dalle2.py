@@ -5,8 +5,9 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from minidalle2.dalle2 import STAGES, Generation, Sampling, StartingNoise, clean, to_uint8
+from minidalle2.dalle2 import STAGES, Generation, Sampling, StartingNoise, clean
 from minidalle2.diffusion.sampling import Noise
+from minidalle2.pictures import to_uint8
 from minidalle2.tokenizer import PromptTooLong
 
 PROMPTS = ["a red circle", "a large green star above a red square"]
@@ -60,14 +61,14 @@ def test_chosen_candidate(whole, tiny_dalle2, few_steps):
 
 
 def test_chosen_drawing(whole, tiny_dalle2, few_steps):
-    """Of each row, the one whose own CLIP embedding is nearest to z_t, with the z_i it was drawn
-    from: the candidates are decoded in the order of their nearness, one drawing each."""
+    """Of each row, the one whose own CLIP embedding is nearest to the z_i it was drawn from: the
+    candidates are decoded in the order of their nearness to z_t, one drawing each."""
     for row in range(2):
         z_t, candidates = whole.text_embedding[row], whole.candidates[row]
         drawn = tiny_dalle2.clip.encode_image(whole.drawings[row])
-        best = (drawn @ z_t).argmax()
-        assert torch.equal(whole.image32[row], whole.drawings[row, best])
         decoded = candidates[(candidates @ z_t).argsort(descending=True)[:2]]
+        best = (drawn * decoded).sum(1).argmax()
+        assert torch.equal(whole.image32[row], whole.drawings[row, best])
         assert torch.equal(whole.image_embedding[row], decoded[best])
         again = tiny_dalle2.generate(
             PROMPTS[row : row + 1], [row], few_steps, image_embedding=decoded[1 - best][None]

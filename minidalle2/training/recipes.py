@@ -1,7 +1,7 @@
 """How long and how each stage trains, in three sizes.
 
-`smoke` shows in seconds that everything runs; `laptop` goes from nothing to pictures in under 45
-minutes on 2 CPU cores; `full` gives the decoder more time and made the committed weights.
+`smoke` shows in seconds that everything runs; `laptop` goes from nothing to pictures in about 45
+minutes on 2 CPU cores; `full` gives all but CLIP more time and made the committed weights.
 """
 
 from dataclasses import replace
@@ -16,7 +16,12 @@ LAPTOP = {
     "upsampler128": Recipe(steps=2_000, batch_size=32),
     "judge": Recipe(steps=1_200, batch_size=128, learning_rate=2e-3),
 }
-FULL = LAPTOP | {"decoder": Recipe(steps=8_500, batch_size=128, restarts=(5_300,))}
+FULL = LAPTOP | {
+    "prior": Recipe(steps=4_000, batch_size=256),
+    "decoder": Recipe(steps=8_500, batch_size=128, restarts=(5_300,)),
+    "upsampler64": Recipe(steps=6_000, batch_size=64),
+    "upsampler128": Recipe(steps=6_000, batch_size=32),
+}
 SMOKE = {
     stage: replace(recipe, steps=4, batch_size=8, warmup_steps=2)
     for stage, recipe in LAPTOP.items()
@@ -26,11 +31,11 @@ PROFILES = {"smoke": SMOKE, "laptop": LAPTOP, "full": FULL}
 
 # Minutes that `laptop` takes for each stage on 2 cores; `train all --minutes` is divided like this.
 LAPTOP_MINUTES = {
-    "clip": 10.3,
-    "prior": 3.8,
-    "decoder": 26.0,  # by the pace of `full`
-    "upsampler64": 1.1,
-    "upsampler128": 1.5,
+    "clip": 9.8,
+    "prior": 4.7,
+    "decoder": 27.1,
+    "upsampler64": 1.6,
+    "upsampler128": 2.1,
     "judge": 2.6,
 }
 

@@ -13,12 +13,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from minidalle2.clip import CLIP, CLIPConfig, clip_loss
-from minidalle2.dalle2 import to_uint8
 from minidalle2.decoder import Decoder, DecoderConfig, decoder_loss
 from minidalle2.degradation import blur, bsr
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
 from minidalle2.evaluation.judge import Judge, JudgeConfig, judge_data, judge_loss
-from minidalle2.pictures import save_png
+from minidalle2.pictures import save_png, to_uint8
 from minidalle2.prior import Prior, PriorConfig, prior_loss
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.checkpoints import CheckpointError, load_model
@@ -30,7 +29,7 @@ from minidalle2.worlds.shapes.world import Shapes
 STAGES = ("tokenizer", "clip", "prior", "decoder", "upsampler64", "upsampler128", "judge")
 ALL = STAGES[:-1]  # the judge is no part of DALL·E 2; `train judge` makes it
 CAPTIONS = 20_000  # that the tokenizer is trained on
-CACHED = 60_000  # pictures and captions whose embeddings the prior learns from
+CACHED = 120_000  # pictures and captions whose embeddings the prior learns from
 NEAR_MISSES = 0.75  # of a batch of CLIP
 SHEETS = 8  # sample sheets over a training
 
