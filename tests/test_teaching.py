@@ -143,8 +143,9 @@ def chart_of(losses: list[float], name: str = "known") -> LossChart:
 def test_a_loss_in_its_band_is_normal_and_one_above_is_not(one_band):
     assert chart_of([1.5] * 20 + [0.8] * 20).is_normal()
     assert chart_of([1.5] * 20 + [0.1] * 20).is_normal()
-    assert not chart_of([1.5] * 20 + [1.5] * 20).is_normal()
-    assert not chart_of([1.5] * 20 + [1.5] * 30).is_normal()  # only full stretches count
+    assert not chart_of([1.5] * 20 + [3.0] * 20).is_normal()
+    assert not chart_of([1.5] * 20 + [3.0] * 20 + [1.0] * 10).is_normal()  # full ones count
+    assert not chart_of([1.5] * 60 + [3.0] * 20).is_normal()  # beyond the band its end counts
     assert chart_of([9.0] * 40, "unknown").is_normal()
 
 

@@ -19,7 +19,8 @@ from minidalle2.teaching.plots import MUTED, PALETTE, WIDTH
 SECONDS_BETWEEN_DRAWINGS = 3
 SHEETS = 4  # how often a training's pictures are drawn
 SMOOTHING = 20  # the curve is the mean of so many steps
-TOLERANCE = 1.3  # beyond the band's upper edge, for other machines and versions
+LOOK_BACK = 5  # stretches whose highest edge counts at the end: a single one may be low by luck
+TOLERANCE = 1.3  # beyond that edge, for other machines and versions
 
 
 class LossChart:
@@ -65,12 +66,12 @@ class LossChart:
         return [sum(part) / len(part) for part in parts]
 
     def is_normal(self) -> bool:
-        """Whether the last full stretch ends in the band of this step, or below it."""
-        last_full = len(self.losses) // SMOOTHING - 1
-        if not self.band or last_full < 0:
+        """Whether the last full stretch lies in the band where it ends, or below it."""
+        full = len(self.losses) // SMOOTHING
+        if not self.band or not full:
             return True
-        edge = self.band.high[min(last_full, len(self.band.high) - 1)]
-        return self.smooth()[last_full] <= TOLERANCE * edge
+        edge = max(self.band.high[max(0, full - LOOK_BACK) : full] or self.band.high[-1:])
+        return self.smooth()[full - 1] <= TOLERANCE * edge
 
     def redraw(self) -> None:
         figure = self.figure()

@@ -1,0 +1,240 @@
+"""The exercises: student copies hold no solution, stop at their stubs, and pass when filled in;
+typical wrong answers are caught, each with a hint at its own mistake."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+import torch.nn.functional as F
+
+from minidalle2.teaching import students
+from minidalle2.teaching.checks import (
+    clip, clip_space, compare, data, decoder, diffusion, prior, text_to_image, tokens, upsamplers,
+)  # fmt: skip
+from minidalle2.teaching.checks.compare import CheckFailed
+from minidalle2.teaching.students import student_copy
+from minidalle2.tokenizer import merge
+from minidalle2.worlds.shapes.scenes import HELD_OUT_COLOUR
+
+EXERCISES = sorted(students.EXERCISES.glob("*.ipynb"))
+each_exercise = pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.name)
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code(notebook: nbformat.NotebookNode) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def solutions(path: Path) -> list[str]:
+    text = "\n".join(code(read(path)))
+    return re.findall(r"### BEGIN SOLUTION\n(.*?)\n[ ]*### END SOLUTION", text, re.DOTALL)
+
+
+def run(sources: list[str]) -> int:
+    """Executes cells in one namespace; how many of them ran before NotImplementedError."""
+    names: dict = {}
+    for i, source in enumerate(sources):
+        try:
+            exec(compile(source, f"cell {i}", "exec"), names)
+        except NotImplementedError:
+            return i
+    return len(sources)
+
+
+@each_exercise
+def test_student_copies_hold_no_solution(path):
+    copy = "\n".join(code(student_copy(read(path))))
+    assert "BEGIN" not in copy and "END SOLUTION" not in copy and "seed=1" not in copy
+    for solution in solutions(path):
+        for line in solution.splitlines():
+            if line.strip() not in ("", "i += 1", "i += 2", "else:"):
+                assert line.strip() not in copy, line
+
+
+@each_exercise
+def test_student_copies_stop_at_the_first_stub(path):
+    sources = [s for s in code(student_copy(read(path))) if "%pip" not in s]
+    first_check = next(i for i, s in enumerate(sources) if s.startswith("check_"))
+    assert run(sources) == first_check
+
+
+@each_exercise
+def test_student_copies_pass_when_filled_from_the_source(path):
+    fill = iter(solutions(path))
+    stub = re.compile(r"^[ ]*# YOUR CODE HERE\n[ ]*raise NotImplementedError\(\)$", re.MULTILINE)
+    sources = [
+        stub.sub(lambda match: next(fill), source) if stub.search(source) else source
+        for source in code(student_copy(read(path)))
+        if "%pip" not in source
+    ]
+    assert run(sources) == len(sources)
+    assert not list(fill)
+
+
+@each_exercise
+def test_tasks_say_how_hard_how_long_and_why(path):
+    tasks = [c.source for c in read(path).cells if c.source.startswith("## Task")]
+    assert 3 <= len(tasks) <= 5
+    for task in tasks:
+        assert re.search(r"^\*(easy|medium|hard) · \d+ minutes · .+\*$", task, re.MULTILINE)
+
+
+@each_exercise
+def test_cells_carry_nbgraders_metadata(path):
+    cells = [cell for cell in read(path).cells if "nbgrader" in cell.metadata]
+    ids = [cell.metadata.nbgrader.grade_id for cell in cells]
+    assert len(ids) == len(set(ids)) == len(read(path).cells)
+    for cell in cells:
+        assert cell.metadata.nbgrader.solution == ("### BEGIN SOLUTION" in cell.source)
+        assert cell.metadata.nbgrader.grade == ("### BEGIN HIDDEN TESTS" in cell.source)
+
+
+def test_a_script_writes_all_copies(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["students", str(tmp_path / "out")])
+    students.main()
+    assert len(list((tmp_path / "out").glob("*.ipynb"))) == len(EXERCISES)
+
+
+def greedy(ids: list[int], rank: dict) -> list[int]:
+    while pairs := [p for p in zip(ids, ids[1:], strict=False) if p in rank]:
+        ids = merge(ids, pairs[0], 10 + rank[pairs[0]])
+    return ids
+
+
+def once(pieces: dict) -> Counter:
+    return Counter(pair for piece in pieces for pair in zip(piece, piece[1:], strict=False))
+
+
+def joint_drops(n: int, generator: torch.Generator):
+    draw = torch.rand(n, generator=generator)
+    return draw < 0.1, draw < 0.5
+
+
+def first_only(logits: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits, torch.arange(len(logits)))
+
+
+# (check, a wrong answer, words of its hint): three and more for each exercise.
+WRONG = {
+    "01": [
+        (data.check_coverage, lambda d, p: 0.5 - d / p, "more than covered"),
+        (data.check_coverage, lambda d, p: (0.5 + d / p).clamp(0, 1), "exchanged"),
+        (data.check_to_bytes, lambda x: ((x + 1) * 127.5).clamp(0, 255).to(torch.uint8), "cut off"),
+        (data.check_holds_held_out,
+         lambda s, c: (c == HELD_OUT_COLOUR[s]).any(1), "empty slots"),
+        (data.check_relation, lambda x1, y1, x2, y2: ("left of" if x1 < x2 else "right of")
+         if abs(x1 - x2) > abs(y1 - y2) else ("below" if y1 < y2 else "above"), "upside down"),
+    ],
+    "02": [
+        (tokens.check_count_pairs, once, "counts once"),
+        (tokens.check_merge, lambda ids, p, n: [n if ids[i:i + 2] == list(p) else x
+                                                for i, x in enumerate(ids)], "used twice"),
+        (tokens.check_encode, greedy, "learned first"),
+        (tokens.check_decode,
+         lambda ids, b: "".join(b(i).decode(errors="replace") for i in ids), "spread over"),
+        (tokens.check_decode,
+         lambda ids, b: " ".join(b(i).decode(errors="replace") for i in ids), "brings its own"),
+    ],
+    "03": [
+        (clip.check_info_nce, first_only, "texts must find"),
+        (clip.check_scale, torch.exp, "clamp it"),
+        (clip.check_clip_logits, lambda i, t, s: s.exp() * i @ t.T, "directions"),
+        (clip.check_clip_logits,
+         lambda i, t, s: F.normalize(i, dim=-1) @ F.normalize(t, dim=-1).T, "scale is missing"),
+        (clip.check_pool_at_end, lambda f, t: f[:, -1], "padding"),
+    ],
+    "04": [
+        (clip_space.check_project, lambda z, m, c: z @ c.T, "centred"),
+        (clip_space.check_explained, lambda s: s.cumsum(0) / s.sum(), "squares"),
+        (clip_space.check_zero_shot, lambda i, t: (i @ t.T).argmax(1), "directions"),
+        (clip_space.check_modality_gap, lambda i, t: (i - t).norm(dim=1).mean(), "centres"),
+    ],
+    "05": [
+        (diffusion.check_add_noise, lambda x, a, e: a * x + (1 - a) * e, "square root"),
+        (diffusion.check_x0_from_eps, lambda x, a, e: x - (1 - a) ** 0.5 * e, "divide"),
+        (diffusion.check_ddim_step,
+         lambda x, e, h, t: (x - (1 - h) ** 0.5 * e) / h**0.5, "all the way"),
+        (diffusion.check_posterior_variance, lambda betas: betas, "larger of the two"),
+        (diffusion.check_v_target,
+         lambda x, a, e: (1 - a) ** 0.5 * x - a**0.5 * e, "turned round"),
+    ],
+    "06": [
+        (prior.check_scale_embedding, lambda z: z * 17.2, "1,024 dimensions only"),
+        (prior.check_scale_embedding, lambda z: z, "drown"),
+        (prior.check_drop_text, lambda t, z, n, d: (t, torch.where(d[:, None], n, z)), "tokens"),
+        (prior.check_best_candidate, lambda c, z: c[:, 0], "first is taken"),
+        (prior.check_sequence, lambda t, z, s, n, q: torch.cat(
+            (torch.stack((z, s, n, q.expand(2, 4)), 1), t), 1), "caption comes first"),
+    ],
+    "07": [
+        (decoder.check_guide, lambda c, u, s: c + s * (c - u), "scale 1 should be"),
+        (decoder.check_modulate,
+         lambda h, a, b: h * a[..., None, None] + b[..., None, None], "wipes it out"),
+        (decoder.check_context, lambda f, t, m: (torch.cat((f.view(2, 4, 6), t), 1), m), "mask"),
+        (decoder.check_drops, joint_drops, "independent draws"),
+        (decoder.check_drops, lambda n, g: (torch.rand(n, generator=g) < 0.5,) * 2, "not 10%"),
+    ],
+    "08": [
+        (upsamplers.check_aligned_crop, lambda h, w, t, x, s: (
+            h[:, t:t + 2 * s, x:x + 2 * s], w[:, t:t + s, x:x + s]), "half as large"),
+        (upsamplers.check_gaussian_kernel, lambda n, s: torch.outer(*(torch.exp(
+            -((torch.arange(n) - n // 2) ** 2) / (2 * s * s)),) * 2), "add up to 1"),
+        (upsamplers.check_psnr,
+         lambda a, b: 10 * (1 / (a - b).square().mean()).log10(), "taken for 1"),
+        (upsamplers.check_network_input, lambda x, w: torch.cat(
+            (x, F.interpolate(w, scale_factor=2, mode="bicubic")), 1), "overshoot"),
+    ],
+    "09": [
+        (text_to_image.check_chain, lambda p, tok, enc, prior, dec, a, b:
+         b(a(dec(enc(tok(p)), tok(p)))), "was given z_t"),
+        (text_to_image.check_chain, lambda p, tok, enc, prior, dec, a, b:
+         a(dec(prior(enc(tok(p)), tok(p)), tok(p))), "go on to 128"),
+        (text_to_image.check_all_right, lambda a, t: (a == t).float().mean(), "not pictures"),
+        (text_to_image.check_faithful, lambda d, w: (d @ w.mT).amax(-1).argmax(1), "its own"),
+        (text_to_image.check_interval, lambda r, n: (
+            r / n - 1.96 * (r / n * (1 - r / n) / n) ** 0.5,
+            r / n + 1.96 * (r / n * (1 - r / n) / n) ** 0.5), "certainty"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("check", "wrong", "hint"),
+    [case for cases in WRONG.values() for case in cases],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_typical_mistakes_get_their_own_hint(check, wrong, hint):
+    with pytest.raises(CheckFailed, match=hint):
+        check(wrong)
+
+
+def test_every_exercise_has_three_wrong_answers():
+    assert [path.name[:2] for path in EXERCISES] == list(WRONG)
+    assert min(map(len, WRONG.values())) >= 3
+
+
+def test_answers_of_the_wrong_kind_are_named():
+    truth = torch.ones(2, 3)
+    for answer, hint in (
+        (None, "returned nothing"),
+        ([1.0], "a list; a tensor"),
+        (torch.ones(3, 2), r"shape \(3, 2\), which should be \(2, 3\)"),
+        (torch.full((2, 3), torch.nan), "NaN"),
+        (torch.ones(2, 3, dtype=torch.bool), "torch.bool"),
+        (torch.zeros(2, 3), "100% of its numbers differ"),
+    ):
+        with pytest.raises(CheckFailed, match=hint):
+            compare.compare("it", answer, truth)
+    with pytest.raises(CheckFailed, match="gives 'b'"):
+        compare.compare("it", "b", "a")
+
+
+def test_changing_an_input_is_a_mistake_of_its_own():
+    with pytest.raises(CheckFailed, match="in place"):
+        compare.call("it", lambda x: x.mul_(2), torch.ones(2))
