@@ -205,12 +205,18 @@ def test_executed_twice_is_the_same_to_the_byte(notebook):
 
 
 def test_cleaning_takes_widgets_and_times_away_but_leaves_pictures():
-    data = {execute.WIDGET: {"model_id": "x"}, "image/png": "aGk=", "text/plain": "Explorer"}
+    png = base64.b64encode(png_of(square(32))).decode()
+    data = {execute.WIDGET: {"model_id": "x"}, "image/png": png, "text/plain": "Explorer"}
     output = new_output("display_data", data=data, metadata={"image/png": {"width": 3}})
     cell = new_code_cell("x", outputs=[output], metadata={"execution": {"a": "b"}})
     dirty = new_notebook(cells=[cell], metadata={"widgets": {"state": {}}})
     cleaned = execute.clean(dirty)
-    assert list(cleaned.cells[0].outputs[0].data) == ["image/png", "text/plain"]
+    kept = cleaned.cells[0].outputs[0].data
+    assert list(kept) == ["image/png", "text/plain"]
+    assert Image.open(io.BytesIO(base64.b64decode(kept["image/png"]))).mode == "P"
+    assert execute.smaller(kept["image/png"]) == kept["image/png"]
+    moving = base64.b64encode(film([torch.zeros(3, 4, 4), torch.ones(3, 4, 4)]).data).decode()
+    assert execute.smaller(moving) == moving
     assert "execution" not in cleaned.cells[0].metadata and "widgets" not in cleaned.metadata
 
 
