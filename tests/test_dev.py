@@ -225,7 +225,10 @@ def test_ctrl_c_waits_for_the_command():
         "import time\ntry:\n print('ready', flush=True); time.sleep(60)\n"
         "except KeyboardInterrupt:\n time.sleep(1); print('saved'); raise SystemExit(7)"
     )
-    parent = f"import dev, sys; sys.exit(dev.run([sys.executable, '-c', {child!r}]))"
+    parent = (  # a shell's background job, as some CI runs us, would ignore SIGINT
+        "import dev, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"sys.exit(dev.run([sys.executable, '-c', {child!r}]))"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", parent], cwd=ROOT, stdout=subprocess.PIPE, text=True,
         start_new_session=True,
