@@ -1,0 +1,156 @@
+"""metadata.jsonl or metadata.csv → which file has which caption, and what is wrong with the rest.
+
+Hugging Face's `imagefolder` convention: a line has a `file_name`, relative to the metadata's
+folder, and a `text`. Both files may lie at the root and in each folder directly below it; where a
+folder has both, the .jsonl counts. A broken line is noted and skipped, never fatal.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from PIL import Image
+
+SHOWN = 3  # names that a summary gives of each kind
+
+
+@dataclass
+class Report:
+    """What was left out and why: kind of problem → the files (or lines) that have it."""
+
+    problems: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, problem: str, name: str) -> None:
+        self.problems.setdefault(problem, []).append(name)
+
+    def __str__(self) -> str:
+        """'2 unreadable (a.png, b.png); 1 with an empty caption (c.png)'."""
+        parts = []
+        for problem, names in self.problems.items():
+            more = ", …" if len(names) > SHOWN else ""
+            parts.append(f"{len(names)} {problem} ({', '.join(names[:SHOWN])}{more})")
+        return "; ".join(parts)
+
+
+def read_metadata(root: Path, report: Report) -> dict[str, str]:
+    """→ file, relative to root, with / between its parts → caption, in the order of the lines.
+
+    Raises ValueError where there is no metadata at all, or none that is text.
+    """
+    found = [path for folder in _folders(root) if (path := _metadata_in(folder))]
+    if not found:
+        raise ValueError(
+            f"there is no metadata.jsonl or metadata.csv in {root}, nor in a folder directly below "
+            'it; a metadata.jsonl with a line {"file_name": "a.png", "text": "a cat"} a picture '
+            "would work"
+        )
+    captions: dict[str, str] = {}
+    named: set[str] = set()
+    for path in found:
+        place = path.parent.relative_to(root).as_posix()
+        for where, line in _lines(path):
+            file, problem = _checked(line, root, place)
+            if file in captions and not problem:
+                problem = "listed twice"
+            if problem:
+                report.note(problem, file or (PurePosixPath(place) / where).as_posix())
+            else:
+                captions[file] = line["text"]
+            named.add(file)
+    for file in _pictures_below([path.parent for path in found], root):
+        if file not in named:
+            report.note("without a line in the metadata", file)
+    return captions
+
+
+def _folders(root: Path) -> list[Path]:
+    return [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+
+
+def _metadata_in(folder: Path) -> Path | None:
+    paths = (folder / "metadata.jsonl", folder / "metadata.csv")
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _checked(line: object, root: Path, place: str) -> tuple[str, str]:
+    """A line of the metadata in the folder `place` → its file, and what is wrong with it or ''."""
+    name = line.get("file_name") if isinstance(line, dict) else None
+    if not isinstance(name, str) or not name.strip():
+        return "", "broken"
+    if _escapes(name):
+        return _printable(name), "outside the folder"
+    file, text = (PurePosixPath(place) / name).as_posix(), line.get("text")
+    if not _is_file(root / file):
+        return _printable(file), "missing"
+    if not isinstance(text, str):
+        return file, "without a caption"
+    if not " ".join(text.split()).rstrip(". "):
+        return file, "with an empty caption"
+    if _printable(text) != text:
+        return file, "with a caption that is no Unicode text"
+    return file, ""
+
+
+def _escapes(name: str) -> bool:
+    """Absolute, with a drive, or with .. in it, as POSIX or as Windows would read it."""
+    paths = PurePosixPath(name), PureWindowsPath(name)
+    return any(path.anchor or ".." in path.parts for path in paths)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte in it
+        return False
+
+
+def _printable(text: str) -> str:
+    """Half a character, which JSON can hold, would stop any output."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _lines(path: Path) -> Iterator[tuple[str, object]]:
+    """→ ('metadata.jsonl line 3', what stands there: a dict where the line is whole)."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text; save it as UTF-8") from error
+    if path.suffix == ".csv":
+        yield from _csv_lines(text, path)
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield f"{path.name} line {number}", _json(line)
+
+
+def _json(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _csv_lines(text: str, path: Path) -> Iterator[tuple[str, object]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        columns = reader.fieldnames or []
+        if not {"file_name", "text"} <= set(columns):
+            raise ValueError(
+                f"{path} has the columns {', '.join(map(_printable, columns))[:200] or '(none)'}; "
+                "file_name,text in its first line, with commas between, would work"
+            )
+        for line in reader:
+            yield f"{path.name} line {reader.line_num}", line
+    except csv.Error as error:
+        raise ValueError(f"{path} is broken at line {reader.line_num} ({error})") from error
+
+
+def _pictures_below(folders: list[Path], root: Path) -> list[str]:
+    """Files whose names end as those of pictures do."""
+    suffixes = Image.registered_extensions().keys()
+    files = {path for folder in folders for path in folder.rglob("*")}
+    pictures = [path for path in files if path.suffix.lower() in suffixes and path.is_file()]
+    return sorted(path.relative_to(root).as_posix() for path in pictures)
