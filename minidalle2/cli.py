@@ -13,7 +13,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-WORLDS = ("shapes",)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 LARGEST_SEED = 2**53  # every JSON reader holds integers up to here exactly
 
@@ -163,7 +162,7 @@ def _add_export(parser: _Parser) -> None:
     _add_world(parser)
     parser.add_argument(
         "--split", default="train", metavar="NAME",
-        help="train, seen, pairs, combinations or phrasings (default train)",
+        help="train, seen, pairs, or of shapes also combinations or phrasings (default train)",
     )  # fmt: skip
     parser.add_argument(
         "-n", type=_integer(1, 1_000_000), default=1000, metavar="N", help="pictures (default 1000)"
@@ -176,7 +175,11 @@ def _add_export(parser: _Parser) -> None:
 
 
 def _add_world(parser: _Parser) -> None:
-    parser.add_argument("--world", choices=WORLDS, default="shapes", help="(default shapes)")
+    parser.add_argument(
+        "--world", default="shapes", metavar="WORLD",
+        help="shapes, emoji, critters, or a folder with pictures and metadata.jsonl or .csv "
+        "(default shapes)",
+    )  # fmt: skip
 
 
 def _add_seed(parser: _Parser) -> None:

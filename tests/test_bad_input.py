@@ -89,7 +89,7 @@ def test_unknown_words_are_drawn_and_named(weights, tmp_path, capsys, prompt, un
         ("--size", "33"), ("--size", "big"), ("-n", "0"), ("-n", "-1"), ("-n", "1.5"),
         ("-n", "1000000000000"), ("--seed", "-1"), ("--seed", "x"), ("--seed", "9" * 30),
         ("--guidance", "nan"), ("--guidance", "-1"), ("--guidance", "inf"), ("--guidance", "x"),
-        ("--world", "atlantis"), ("--device", "tpu"), ("--sise", "32"),
+        ("--device", "tpu"), ("--sise", "32"),
     ],
 )  # fmt: skip
 def test_options_out_of_range(refuse, options):

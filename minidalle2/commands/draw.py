@@ -12,10 +12,11 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
-from minidalle2.commands.options import make_folder, pick_device
-from minidalle2.dalle2 import DALLE2, WEIGHTS, Sampling, clean
+from minidalle2.commands.options import make_folder, pick_device, weights_of
+from minidalle2.dalle2 import DALLE2, Sampling, clean
 from minidalle2.pictures import labelled_grid, save_png, to_uint8
 from minidalle2.tokenizer import Tokenizer
+from minidalle2.worlds.world import label_of
 
 CHUNK = 16  # pictures drawn at a time
 IN_GRID = 64  # pictures that the grid shows at most
@@ -34,10 +35,12 @@ class Job:
 def run(args: Namespace) -> None:
     prompts = read_prompts(args.prompts, args.prompts_file)
     device = pick_device(args.device)
-    dalle2 = DALLE2.load(args.weights or WEIGHTS / args.world, device)
+    dalle2 = DALLE2.load(weights_of(args.world, args.weights), device)
     unseen = check_prompts(prompts, dalle2.tokenizer)
     if unseen:
-        print(f"the {args.world} world has never seen: {', '.join(unseen)} (drawn anyway)")
+        print(
+            f"the {label_of(args.world)} world has never seen: {', '.join(unseen)} (drawn anyway)"
+        )
     folder = make_folder(args.out)
     sampling = Sampling()
     if args.guidance is not None:

@@ -12,12 +12,18 @@ from minidalle2.commands.options import pick_device
 from minidalle2.dalle2 import WEIGHTS
 from minidalle2.evaluation.report import WHAT, evaluate
 from minidalle2.training.checkpoints import write_json
+from minidalle2.worlds.world import label_of
 
 HEADER = f"{'what':8}  {'name':34}  {'split':12}  {'n':>6}  {'accuracy':>8}  95 % interval"
 
 
 def run(args: Namespace) -> None:
     what = chosen(args.what)
+    if (world := label_of(args.world)) != "shapes":
+        raise ValueError(
+            f"evaluate reads drawings of shapes only, and can't judge the world {world} yet; "
+            "--world shapes would work"
+        )
     device = pick_device(args.device)
     folder = args.weights or WEIGHTS / args.world
     started, rows = time.monotonic(), []

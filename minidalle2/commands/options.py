@@ -5,6 +5,9 @@ from pathlib import Path
 
 import torch
 
+from minidalle2.dalle2 import WEIGHTS
+from minidalle2.worlds.world import WORLDS, label_of
+
 
 def pick_device(name: str) -> torch.device:
     """`auto` is CUDA, else MPS, else the CPU. Raises ValueError where the named one is missing."""
@@ -18,6 +21,17 @@ def pick_device(name: str) -> torch.device:
     if not available[name]:
         raise ValueError(f"there is no {name} device here; use --device auto or --device cpu")
     return torch.device(name)
+
+
+def weights_of(world: str, weights: Path | None) -> Path:
+    """--weights, or else those that came with minidalle2. Raises ValueError where none did."""
+    label = label_of(world)
+    if weights is None and label not in WORLDS:
+        raise ValueError(
+            f"no weights for the folder {world} came with minidalle2; name those that `train` made "
+            f"of it, say --weights {Path('runs') / label}"
+        )
+    return weights or WEIGHTS / label
 
 
 def make_folder(path: Path) -> Path:

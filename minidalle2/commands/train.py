@@ -11,14 +11,17 @@ from tqdm import tqdm
 from minidalle2.commands.options import make_folder, pick_device
 from minidalle2.training.recipes import split_minutes
 from minidalle2.training.stages import ALL, STAGES, train_stage
+from minidalle2.worlds.folder.world import Folder
+from minidalle2.worlds.world import label_of, open_world
 
 
 def run(args: Namespace) -> None:
     stages = chosen_stages(args.stage)
     device = pick_device(args.device)
-    folder = args.out or Path("runs") / args.world
+    folder = args.out or Path("runs") / label_of(args.world)
     if not args.resume:
         refuse_to_start_over(folder, stages)
+    check_world(args.world)
     make_folder(folder)
     minutes = {args.stage: args.minutes}
     if args.minutes and args.stage == "all":
@@ -39,6 +42,15 @@ def chosen_stages(name: str) -> tuple[str, ...]:
     if name not in STAGES:
         raise ValueError(f"unknown stage {name!r}; train all, or one of {', '.join(STAGES)}")
     return (name,)
+
+
+def check_world(name: str) -> None:
+    """Opens it before hours are spent on it, and prints what was found in a folder."""
+    world = open_world(name)
+    if isinstance(world, Folder):
+        print(world.summary)
+    if name != "shapes":
+        raise ValueError(f"training on the world {world.name} is not there yet; --world shapes is")
 
 
 def refuse_to_start_over(folder: Path, stages: tuple[str, ...]) -> None:

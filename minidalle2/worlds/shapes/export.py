@@ -34,7 +34,7 @@ def export(split: str, n: int, size: int, seed: int, folder: Path) -> Iterator[i
     Picture i depends on split and seed only, not on n, and shows the same scene at every size.
     """
     check_split(split)
-    _remove_pictures_from(n, folder)
+    remove_pictures_from(n, folder)
     at_once = max(1, min(CHUNK, PIXELS // size**2))
     with open(folder / "metadata.jsonl", "w", encoding="utf-8") as metadata:
         for start in range(0, n, CHUNK):
@@ -45,7 +45,7 @@ def export(split: str, n: int, size: int, seed: int, folder: Path) -> Iterator[i
                 yield start + min(i + at_once, len(scenes))
 
 
-def _remove_pictures_from(n: int, folder: Path) -> None:
+def remove_pictures_from(n: int, folder: Path) -> None:
     """What a longer export left here would be pictures without metadata."""
     for path in folder.glob("[0-9]" * 6 + ".png"):
         if int(path.stem) >= n:
