@@ -17,7 +17,7 @@ from minidalle2.worlds.critters.scenes import Critter, Scene
 
 COLOUR_HEX = {
     "red": "e63c3c", "orange": "f58c1e", "yellow": "fad73c", "green": "46b45a",
-    "cyan": "3cc8e1", "blue": "4678e6", "purple": "a05fd7", "pink": "f596c8",
+    "cyan": "3cc8e1", "blue": "4678e6", "purple": "a05fd7", "pink": "f582be",
 }  # fmt: skip  # light enough for dark mouths
 BACKGROUND_HEX = {"white": "fafafa", "gray": "a0a0a0", "black": "191919", "beige": "e1cdaa"}
 PLANT_HEX = "2da046"

@@ -31,7 +31,8 @@ class Report:
         parts = []
         for problem, names in self.problems.items():
             more = ", …" if len(names) > SHOWN else ""
-            parts.append(f"{len(names)} {problem} ({', '.join(names[:SHOWN])}{more})")
+            first = ", ".join(_shown(name) for name in names[:SHOWN])
+            parts.append(f"{len(names)} {problem} ({first}{more})")
         return "; ".join(parts)
 
 
@@ -81,15 +82,15 @@ def _checked(line: object, root: Path, place: str) -> tuple[str, str]:
     if not isinstance(name, str) or not name.strip():
         return "", "broken"
     if _escapes(name):
-        return _printable(name), "outside the folder"
+        return name, "outside the folder"
     file, text = (PurePosixPath(place) / name).as_posix(), line.get("text")
     if not _is_file(root / file):
-        return _printable(file), "missing"
+        return file, "missing"
     if not isinstance(text, str):
         return file, "without a caption"
     if not " ".join(text.split()).rstrip(". "):
         return file, "with an empty caption"
-    if _printable(text) != text:
+    if text.encode("utf-8", "replace").decode() != text:
         return file, "with a caption that is no Unicode text"
     return file, ""
 
@@ -107,9 +108,10 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _printable(text: str) -> str:
-    """Half a character, which JSON can hold, would stop any output."""
-    return text.encode("utf-8", "replace").decode()
+def _shown(name: str) -> str:
+    """A name as it can be printed: not too long, without line ends and other controls."""
+    shown = "".join(c if c.isprintable() else "?" for c in name[:60])
+    return shown + "…" * (len(name) > 60)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, object]]:
@@ -139,7 +141,7 @@ def _csv_lines(text: str, path: Path) -> Iterator[tuple[str, object]]:
         columns = reader.fieldnames or []
         if not {"file_name", "text"} <= set(columns):
             raise ValueError(
-                f"{path} has the columns {', '.join(map(_printable, columns))[:200] or '(none)'}; "
+                f"{path} has the columns {', '.join(map(_shown, columns[:9])) or '(none)'}; "
                 "file_name,text in its first line, with commas between, would work"
             )
         for line in reader:
