@@ -46,10 +46,13 @@ class ImageTower(nn.Module):
         self.projection = nn.Linear(config.width, config.embedding, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.projection(self.features(images)[:, 0])  # (B, E)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) → (B, 1+N, D): what the class token and each patch ended as."""
         x = self.patch_embedding(self.patchify(images))  # (B, N, D)
         x = torch.cat((self.class_token.to(x.dtype).expand(len(x), 1, -1), x), dim=1)
-        x = self.transformer(x + self.position)  # (B, 1+N, D)
-        return self.projection(x[:, 0])  # (B, E)
+        return self.transformer(x + self.position)
 
 
 class TextTower(nn.Module):
@@ -81,6 +84,12 @@ class CLIP(nn.Module):
     def encode_image(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] → z_i (B, E), unit length."""
         return F.normalize(self.image_tower(images).float(), dim=-1)
+
+    def encode_patches(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) in [-1, 1] → z_i (B, E), unit length, and features of patches (B, N, D)."""
+        features = self.image_tower.features(images)
+        z_i = F.normalize(self.image_tower.projection(features[:, 0]).float(), dim=-1)
+        return z_i, features[:, 1:].float()
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """(B, T) → z_t (B, E), unit length."""

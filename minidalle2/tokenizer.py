@@ -95,10 +95,12 @@ class Tokenizer:
                     f"the prompt {text[:40]!r}… has {len(row)} tokens, but the model reads at most "
                     f"{self.context_length}; shorten it"
                 )
-        tokens = torch.full((len(rows), max(map(len, rows))), PAD)
-        for i, row in enumerate(rows):
-            tokens[i, : len(row)] = torch.tensor(row)
-        return tokens
+        return _padded(rows)
+
+    def cut(self, texts: list[str]) -> Tensor:
+        """As a call, but a text that is too long loses its end: found captions, in training."""
+        most = self.context_length - 2
+        return _padded([[START, *self.encode(text)[:most], END] for text in texts])
 
     def unseen_words(self, text: str) -> list[str]:
         """The words of a text that no training caption had, in their order."""
@@ -131,6 +133,14 @@ class Tokenizer:
                 ids = merge(ids, pair, SPECIAL + 256 + self._rank[pair])
             self._cache[piece] = ids
         return self._cache[piece]
+
+
+def _padded(rows: list[list[int]]) -> Tensor:
+    """Ids of texts → (B, T), T as long as the longest."""
+    tokens = torch.full((len(rows), max(map(len, rows))), PAD)
+    for i, row in enumerate(rows):
+        tokens[i, : len(row)] = torch.tensor(row)
+    return tokens
 
 
 def empty_captions_like(tokens: Tensor) -> Tensor:

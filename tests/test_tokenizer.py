@@ -184,3 +184,15 @@ def test_save_and_load(trained, tmp_path_factory, text):
     assert loaded.merges == trained.merges and loaded.words == trained.words
     assert loaded.context_length == trained.context_length
     assert loaded.encode(text) == trained.encode(text)
+
+
+def test_cut_keeps_the_beginning_of_what_is_too_long(trained):
+    short, long = "a red circle", "a red circle " * 40
+    assert torch.equal(trained.cut([short]), trained([short]))
+    (row,) = trained.cut([long]).tolist()
+    assert len(row) == trained.context_length
+    assert row[0] == START and row[-1] == END and PAD not in row
+    assert long.startswith(trained.decode(row))
+    rows = trained.cut([long, short])
+    assert torch.equal(rows[1, : len(trained([short])[0])], trained([short])[0])
+    assert (rows[1, len(trained([short])[0]) :] == PAD).all()

@@ -19,6 +19,7 @@ from minidalle2.training.checkpoints import CheckpointError, read_tensors, write
 from minidalle2.training.loop import Recipe, TrainingError, fit, learning_rate
 from minidalle2.training.recipes import LAPTOP, LAPTOP_MINUTES, PROFILES, split_minutes
 from minidalle2.training.stages import ALL, STAGES, train_stage
+from minidalle2.worlds.shapes.world import Shapes
 
 
 @dataclass
@@ -218,7 +219,7 @@ def test_smoke_profile_trains_all_stages_that_then_draw(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "CACHED", 1_000)
     monkeypatch.setattr(stages, "CAPTIONS", 500)
     for stage in STAGES:
-        steps = list(train_stage(stage, tmp_path, "smoke", torch.device("cpu")))
+        steps = list(train_stage(stage, Shapes(), tmp_path, "smoke", torch.device("cpu")))
         assert stage == "tokenizer" or (len(steps) == 4 and steps[-1].total == 4)
     made = DALLE2.load(tmp_path).generate(["a large red circle"])
     assert made.image128.shape == (1, 3, 128, 128)

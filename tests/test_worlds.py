@@ -1,12 +1,17 @@
 """The interface that training asks for, and --world on the command line."""
 
+from functools import partial
+
 import pytest
 import torch
 from PIL import Image
 from tiny_model import save_tiny
 
 from minidalle2.cli import main
+from minidalle2.dalle2 import DALLE2
 from minidalle2.pictures import load_png
+from minidalle2.tokenizer import Tokenizer
+from minidalle2.training import stages
 from minidalle2.worlds.critters import drawing
 from minidalle2.worlds.critters.world import Critters
 from minidalle2.worlds.folder.world import Folder
@@ -220,6 +225,36 @@ def test_train_shows_what_is_in_a_folder_before_it_starts(worlds, tmp_path, caps
     assert main(["train", "clip", "--world", str(tmp_path / "empty")]) == 2
     said = capsys.readouterr()
     assert "no metadata.jsonl" in said.err and said.err.count("\n") == 1 and said.out == ""
+
+
+@pytest.mark.parametrize("kind", ["critters", "folder"])
+def test_every_world_trains_and_draws(worlds, kind, tmp_path, monkeypatch):
+    """Every stage, four steps each, from nothing to a picture; found captions may be too long."""
+    monkeypatch.setattr(stages, "CACHED", 1_000)
+    monkeypatch.setattr(stages, "CAPTIONS", 500)
+    monkeypatch.setattr(stages, "SHEETS", 1)
+    world = worlds[kind]
+    monkeypatch.setattr(Tokenizer, "train", partial(Tokenizer.train, context_length=8))
+    monkeypatch.setattr(world, "captioned", long_captions(world.captioned))
+    for stage in stages.ALL:
+        list(stages.train_stage(stage, world, tmp_path, "smoke", torch.device("cpu")))
+    made = DALLE2.load(tmp_path).generate(["a cat"])
+    assert made.image128.shape == (1, 3, 128, 128)
+
+
+def long_captions(captioned):
+    def with_tails(*args, **kwargs):
+        pictures, captions = captioned(*args, **kwargs)
+        return pictures, [caption + " and so on and so forth" * 9 for caption in captions]
+
+    return with_tails
+
+
+def test_the_judge_is_for_shapes_alone(worlds, tmp_path):
+    with pytest.raises(ValueError, match="pictures of shapes; there is none for the world critt"):
+        next(
+            stages.train_stage("judge", worlds["critters"], tmp_path, "smoke", torch.device("cpu"))
+        )
 
 
 def test_critters_without_their_packages(refuse, monkeypatch):

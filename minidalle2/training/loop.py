@@ -66,16 +66,27 @@ Data = Callable[[int, torch.Generator], Any]  # (batch size, generator) → a ba
 Loss = Callable[[nn.Module, Any, torch.Generator], Tensor]  # (model, batch, generator) → scalar
 
 
+def whole(model: nn.Module) -> nn.Module:
+    return model
+
+
 def fit(
-    model: nn.Module, data: Data, loss: Loss, recipe: Recipe, folder: Path, stage: str
+    model: nn.Module,
+    data: Data,
+    loss: Loss,
+    recipe: Recipe,
+    folder: Path,
+    stage: str,
+    core: Callable[[nn.Module], nn.Module] = whole,
 ) -> Iterator[Step]:
     """Train `model` on its device, yielding after every step; saves itself and resumes by itself.
 
     Leaves the average in folder/model.safetensors and everything needed to go on in
-    folder/training.safetensors. Closing the generator (Ctrl-C, break) saves as well.
+    folder/training.safetensors; of a model with parts that only training needs, the average of its
+    `core`. Closing the generator (Ctrl-C, break) saves as well.
     """
     keep_freed_memory()
-    run = _Run(model, recipe, folder, stage)
+    run = _Run(model, recipe, folder, stage, core)
     device = next(model.parameters()).device
     last_save = time.monotonic()
     with _delayed_interrupt() as interrupted:
@@ -130,8 +141,16 @@ def _delayed_interrupt() -> Iterator[Callable[[], bool]]:
 class _Run:
     """The state of one training: model, average, optimisers, step, log."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, folder: Path, stage: str):
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        folder: Path,
+        stage: str,
+        core: Callable[[nn.Module], nn.Module],
+    ):
         self.model, self.recipe, self.folder, self.stage = model, recipe, folder, stage
+        self.core = core
         self.ema = EMA(model, recipe.ema_decay)
         self.optimizers = build_optimizers(model, recipe.learning_rate, recipe.weight_decay)
         self.step, self.seconds, self.total = 0, 0.0, recipe.steps
@@ -169,7 +188,8 @@ class _Run:
             numbers["seconds"] = self.seconds
             line |= {name: float(f"{number:.6g}") for name, number in numbers.items()}
             self.log.append(json.dumps(line))
-        return Step(self.step, self.total, loss, norm, rate, self.seconds, self.ema.model)
+        average = self.core(self.ema.model)
+        return Step(self.step, self.total, loss, norm, rate, self.seconds, average)
 
     def save(self) -> None:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
@@ -179,7 +199,7 @@ class _Run:
                 tensors |= {f"optimizer.{i}.{j}.{k}": v for k, v in state.items()}
         progress = {"step": self.step, "seconds": self.seconds, "total": self.total}
         progress["recipe"] = asdict(self.recipe)
-        save_model(self.folder, self.stage, self.ema.model)
+        save_model(self.folder, self.stage, self.core(self.ema.model))
         log = "\n".join(self.log) + "\n"
         write_atomically(self.folder / "log.jsonl", lambda path: path.write_text(log))
         # Last, because it alone decides where a resumed run goes on.

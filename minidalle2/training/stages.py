@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from minidalle2.clip import CLIP, CLIPConfig, clip_loss
-from minidalle2.decoder import Decoder, DecoderConfig, decoder_loss
+from minidalle2.decoder import Decoder, DecoderConfig
 from minidalle2.degradation import blur, bsr
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
 from minidalle2.evaluation.judge import Judge, JudgeConfig, judge_data, judge_loss
@@ -21,10 +21,11 @@ from minidalle2.pictures import save_png, to_uint8
 from minidalle2.prior import Prior, PriorConfig, prior_loss
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.checkpoints import CheckpointError, load_model
-from minidalle2.training.loop import Data, Loss, Recipe, Step, fit, half_precision
+from minidalle2.training.alignment import AlignedDecoder, aligned_loss
+from minidalle2.training.loop import Data, Loss, Recipe, Step, fit, half_precision, whole
 from minidalle2.training.recipes import PROFILES
 from minidalle2.upsampler import Upsampler, UpsamplerConfig, upsampler_loss
-from minidalle2.worlds.shapes.world import Shapes
+from minidalle2.worlds.world import World
 
 STAGES = ("tokenizer", "clip", "prior", "decoder", "upsampler64", "upsampler128", "judge")
 ALL = STAGES[:-1]  # the judge is no part of DALL·E 2; `train judge` makes it
@@ -42,79 +43,86 @@ class Job:
     data: Data
     loss: Loss
     sheet: Callable[[nn.Module], Tensor] | None = None  # → pictures (N, 3, S, S) in [-1, 1]
+    core: Callable[[nn.Module], nn.Module] = whole  # the part of the model that is kept
 
 
 def train_stage(
-    stage: str, folder: Path, profile: str, device: torch.device, minutes: float | None = None
+    stage: str,
+    world: World,
+    folder: Path,
+    profile: str,
+    device: torch.device,
+    minutes: float | None = None,
 ) -> Iterator[Step]:
     """Train one stage into folder/stage, yielding its steps; goes on where it was interrupted."""
     if stage == "tokenizer":
         folder.mkdir(parents=True, exist_ok=True)
-        train_tokenizer(Shapes()).save(folder / "tokenizer.json")
+        train_tokenizer(world).save(folder / "tokenizer.json")
         return
     recipe = PROFILES[profile][stage]
     torch.manual_seed(recipe.seed)
-    job = JOBS[stage](folder, device, recipe)
+    job = JOBS[stage](world, folder, device, recipe)
     job.model.to(device, memory_format=torch.channels_last)
     if minutes is not None:
         recipe = replace(recipe, minutes=minutes, restarts=())
-    for step in fit(job.model, job.data, job.loss, recipe, folder / stage, stage):
+    for step in fit(job.model, job.data, job.loss, recipe, folder / stage, stage, job.core):
         yield step
         if job.sheet and step.step % max(1, step.total // SHEETS) == 0:
             _save_sheet(job.sheet(step.average), folder / stage / "samples" / f"{step.step:06}.png")
 
 
-def train_tokenizer(world: Shapes) -> Tokenizer:
+def train_tokenizer(world: World) -> Tokenizer:
     _, captions = world.captioned(CAPTIONS, torch.Generator().manual_seed(0), size=1)
     return Tokenizer.train(captions)
 
 
-def clip_job(folder: Path, device: torch.device, recipe: Recipe) -> Job:
+def clip_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
     """Most of each batch are near misses: among them only binding tells pictures apart."""
-    world, tokenizer = Shapes(), _tokenizer(folder)
+    tokenizer = _tokenizer(folder)
 
     def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         near = int(n * NEAR_MISSES)
         images, captions = world.captioned(n - near, generator)
         near_images, near_captions = world.near_misses(near, generator)
-        tokens = tokenizer(captions + near_captions)
+        tokens = tokenizer.cut(captions + near_captions)
         return torch.cat((images, near_images)).to(device), tokens.to(device)
 
     return Job(CLIP(CLIPConfig(vocab_size=tokenizer.vocab_size)), data, clip_loss)
 
 
-def prior_job(folder: Path, device: torch.device, recipe: Recipe) -> Job:
+def prior_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
     """CLIP is frozen by now, so its embeddings are computed once."""
     tokenizer, clip = _tokenizer(folder), _clip(folder, device)
     generator = torch.Generator().manual_seed(1)
     thousands = -(-min(CACHED, recipe.steps * recipe.batch_size) // 1_000)
-    parts = [_embedded(clip, tokenizer, 1_000, generator) for _ in range(thousands)]
+    parts = [_embedded(world, clip, tokenizer, 1_000, generator) for _ in range(thousands)]
     z_i, z_t = (torch.cat([part[k] for part in parts]) for k in (0, 1))
     captions = [caption for part in parts for caption in part[2]]
 
     def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         rows = torch.randint(len(captions), (n,), generator=generator)
-        tokens = tokenizer([captions[row] for row in rows.tolist()])
+        tokens = tokenizer.cut([captions[row] for row in rows.tolist()])
         return z_i[rows].to(device), z_t[rows].to(device), tokens.to(device)
 
     return Job(Prior(PriorConfig(vocab_size=tokenizer.vocab_size)), data, prior_loss)
 
 
-def decoder_job(folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    """Pictures with their own z_i. The text encoder starts as CLIP's, then trains with the rest."""
-    world, tokenizer, clip = Shapes(), _tokenizer(folder), _clip(folder, device)
+def decoder_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
+    """Pictures with their own z_i and CLIP's view of their patches. The text encoder starts as
+    CLIP's, then trains with the rest."""
+    tokenizer, clip = _tokenizer(folder), _clip(folder, device)
     decoder = Decoder(DecoderConfig(vocab_size=tokenizer.vocab_size))
     decoder.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
 
     @torch.no_grad()
-    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         images, captions = world.captioned(n, generator)
         images = images.to(device)
         with half_precision(device):
-            z_i = clip.encode_image(images)
-        return images, z_i, tokenizer(captions).to(device)
+            z_i, patches = clip.encode_patches(images)
+        return images, z_i, tokenizer.cut(captions).to(device), patches
 
-    _, z_i, tokens = data(32, torch.Generator().manual_seed(2))
+    _, z_i, tokens, _ = data(32, torch.Generator().manual_seed(2))
 
     @torch.no_grad()
     def sheet(model: Decoder) -> Tensor:
@@ -122,12 +130,12 @@ def decoder_job(folder: Path, device: torch.device, recipe: Recipe) -> Job:
         denoise = model.denoiser(z_i, tokens, scale=2.0)
         return last(ddim(model.diffusion, denoise, x_T, 20, clip_to_image))
 
-    return Job(decoder, data, decoder_loss, sheet)
+    model = AlignedDecoder(decoder, clip.config.width)
+    return Job(model, data, aligned_loss, sheet, core=lambda model: model.decoder)
 
 
-def upsampler_job(size: int, device: torch.device) -> Job:
+def upsampler_job(world: World, size: int, device: torch.device) -> Job:
     """Quarter-size crops and their degraded halves."""
-    world = Shapes()
     schedule, degrade = ("cosine", blur) if size == 64 else ("linear", bsr)
 
     def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -147,16 +155,21 @@ def upsampler_job(size: int, device: torch.device) -> Job:
     return Job(Upsampler(UpsamplerConfig(size, schedule)), data, upsampler_loss, sheet)
 
 
-def judge_job(folder: Path, device: torch.device, recipe: Recipe) -> Job:
+def judge_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
+    """Raises ValueError for a world other than the shapes, whose truth alone is known."""
+    if world.name != "shapes":
+        raise ValueError(
+            f"the judge reads pictures of shapes; there is none for the world {world.name}"
+        )
     return Job(Judge(JudgeConfig()), judge_data, judge_loss)
 
 
-JOBS: dict[str, Callable[[Path, torch.device, Recipe], Job]] = {
+JOBS: dict[str, Callable[[World, Path, torch.device, Recipe], Job]] = {
     "clip": clip_job,
     "prior": prior_job,
     "decoder": decoder_job,
-    "upsampler64": lambda folder, device, recipe: upsampler_job(64, device),
-    "upsampler128": lambda folder, device, recipe: upsampler_job(128, device),
+    "upsampler64": lambda world, folder, device, recipe: upsampler_job(world, 64, device),
+    "upsampler128": lambda world, folder, device, recipe: upsampler_job(world, 128, device),
     "judge": judge_job,
 }
 
@@ -169,15 +182,15 @@ def _save_sheet(pictures: Tensor, path: Path) -> None:
 
 @torch.no_grad()
 def _embedded(
-    clip: CLIP, tokenizer: Tokenizer, n: int, generator: torch.Generator
+    world: World, clip: CLIP, tokenizer: Tokenizer, n: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, list[str]]:
     """→ z_i (n, E), z_t (n, E), captions, on the CPU."""
-    images, captions = Shapes().captioned(n, generator)
+    images, captions = world.captioned(n, generator)
     device = next(clip.parameters()).device
     with half_precision(device):
         z_i, z_t = (
             clip.encode_image(images.to(device)),
-            clip.encode_text(tokenizer(captions).to(device)),
+            clip.encode_text(tokenizer.cut(captions).to(device)),
         )
     return z_i.cpu(), z_t.cpu(), captions
 
