@@ -26,10 +26,11 @@ def pick_device(name: str) -> torch.device:
 def weights_of(world: str, weights: Path | None) -> Path:
     """--weights, or else those that came with minidalle2. Raises ValueError where none did."""
     label = label_of(world)
-    if weights is None and label not in WORLDS:
+    came_with = label in WORLDS and (WEIGHTS / label).is_dir()
+    if weights is None and not came_with:
         raise ValueError(
-            f"no weights for the folder {world} came with minidalle2; name those that `train` made "
-            f"of it, say --weights {Path('runs') / label}"
+            f"no weights for the world {label} came with minidalle2; train them with `minidalle2 "
+            f"train all --world {world}` and name them, say --weights {Path('runs') / label}"
         )
     return weights or WEIGHTS / label
 
