@@ -190,7 +190,9 @@ def test_says_all_names_style_and_background():
      ("one-piece swimsuit", "a one-piece swimsuit"), ("three o'clock", "three o'clock"),
      ("star-struck", "star-struck"), ("umbrella on ground", "an umbrella on ground"),
      ("person with beard", "a person with beard"), ("crescent moon", "a crescent moon"),
-     ("face with rolling eyes", "a face with rolling eyes"), ("t-rex", "a t-rex")],
+     ("face holding back tears", "a face holding back tears"),
+     ("women holding hands", "women holding hands"),
+     ("rhinoceros", "a rhinoceros"), ("ewe", "a ewe"), ("coral", "coral"), ("t-rex", "a t-rex")],
 )  # fmt: skip
 def test_articles(name, article):
     assert with_article(name) == article
@@ -217,6 +219,12 @@ def test_spoken_names():
 # --- pictures -----------------------------------------------------------------------------------
 
 
+def corners_are(image, rgb) -> bool:
+    """At least one is; few drawings reach into a corner, and none into all four."""
+    corners = (image[:, [0, 0, -1, -1], [0, -1, 0, -1]] + 1) * 127.5  # (3, 4)
+    return bool((corners - torch.tensor(rgb)[:, None]).abs().amax(0).min() < 1)
+
+
 def test_backgrounds_are_truly_there():
     world, g = Emoji(), generator(3)
     images, captions = world.captioned(600, g, split="seen")
@@ -225,12 +233,11 @@ def test_backgrounds_are_truly_there():
         for english, (chinese, rgb) in BACKGROUNDS.items():
             if f"{english} background" in text or f"{chinese}背景" in text:
                 found[english] += 1
-                corner = (image[:, 0, 0] + 1) * 127.5
-                assert (corner - torch.tensor(rgb)).abs().max() < 1, text
+                assert corners_are(image, rgb), text
                 break
         else:
             found["unsaid"] += 1
-            assert (image[:, 0, 0] == 1).all(), text
+            assert corners_are(image, (255, 255, 255)), text
     assert set(found) == {*BACKGROUNDS, "unsaid"}
 
 
@@ -394,9 +401,9 @@ def test_export_follows_the_imagefolder_convention(tmp_path):
     by_name = {n.name: n for n in names()}
     for row in rows:
         assert held_out_pairs()[by_name[row["name"]].key] == row["style"]
-        picture = (load_png(tmp_path / row["file_name"]) + 1) * 127.5
-        rgb = torch.tensor(BACKGROUNDS[row["background"]][1])
-        assert picture.shape == (3, 32, 32) and (picture[:, 0, 0] - rgb).abs().max() < 1
+        picture = load_png(tmp_path / row["file_name"])
+        assert picture.shape == (3, 32, 32)
+        assert corners_are(picture, BACKGROUNDS[row["background"]][1])
     first = (tmp_path / "000003.png").read_bytes()
     assert list(export("pairs", 10, 32, 0, tmp_path)) == [10]
     assert (tmp_path / "000003.png").read_bytes() == first and len(

@@ -8,6 +8,7 @@ from PIL import Image
 
 MARGIN = 1 / 8  # drawn around an icon's own canvas when its ink is measured: some reach outside
 PIXELS = (320, 304, 288, 272)  # a side of that picture; the first at which resvg draws it
+VIEW = 128  # px that a drawing gives as its own size
 SIZES = (64, 128)  # px at which every frame must be drawn without fail
 NUDGE = 1.003  # a frame grows by this factor until it is
 FAINT = 16  # alpha from which a pixel counts as ink
@@ -40,10 +41,15 @@ def resolve(package: dict, name: str) -> tuple[str, float, float] | None:
 
 
 def svg(body: str, left: float, top: float, side: float) -> str:
-    """A whole square SVG; numbers of at most three decimals."""
+    """A whole square SVG; numbers of at most three decimals.
+
+    It says its size: where only a viewBox of 30.5 does, resvg-py takes that for 30 pixels, and the
+    drawing comes out too large.
+    """
     box = " ".join(f"{number:.3f}".rstrip("0").rstrip(".") for number in (left, top, side, side))
     links = ' xmlns:xlink="http://www.w3.org/1999/xlink"' if "xlink:" in body else ""
-    return f'<svg xmlns="http://www.w3.org/2000/svg"{links} viewBox="{box}">{body}</svg>'
+    size = f'width="{VIEW}" height="{VIEW}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg"{links} {size} viewBox="{box}">{body}</svg>'
 
 
 def draw(source: str, pixels: int) -> np.ndarray | None:

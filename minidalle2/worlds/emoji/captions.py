@@ -35,9 +35,10 @@ ENDINGS_ZH = ("{caption}，{background}背景", "{background}背景上的{captio
 
 # "an hourglass", "an x-ray", but "a unicorn".
 AN_TOO = ("hour", "x-ray", "ng ", "sos ", "atm ")
-A_ALTHOUGH = ("unicorn", "one-", "euro")
-SINGULAR = ("ss", "us", "lens", "canvas", "abacus")  # endings in s that are no plural
-HEAD_ENDS = re.compile(r" (?:with|of|in|on|without|behind|getting|over) | \(")
+A_ALTHOUGH = ("unicorn", "one-", "euro", "ewe")
+SINGULAR = ("ss", "us", "rhinoceros", "-lis")  # endings in s that are no plural
+PLURALS = {"women", "men", "woman and man", "people"}  # heads without such an ending
+HEAD_ENDS = re.compile(r" (?:with|of|in|on|without|behind|holding|lifting|showing) | \(")
 
 
 def describe(
@@ -117,6 +118,7 @@ def with_article(name: str) -> str:
     """'an apple', 'a crab', 'grapes', 'bread'."""
     head = HEAD_ENDS.split(name)[0]
     plural = head.endswith("s") and not head.endswith(SINGULAR)
+    plural = plural or head in PLURALS
     if name in BARE or plural or name.endswith("o'clock") or name.endswith("-thirty"):
         return name
     an = name.startswith(("a", "e", "i", "o", "u", *AN_TOO)) and not name.startswith(A_ALTHOUGH)
