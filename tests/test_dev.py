@@ -276,7 +276,10 @@ EXTRAS = {
     for name, texts in PROJECT["optional-dependencies"].items()
 }
 
-DIRECT = [*CORE, *(r for name in ("lab", "classroom", "critters", "test") for r in EXTRAS[name])]
+DIRECT = [
+    *CORE,
+    *(r for name in ("emoji", "lab", "classroom", "critters", "test") for r in EXTRAS[name]),
+]
 DIRECT = [requirement for requirement in DIRECT if requirement.name != "minidalle2"]
 
 

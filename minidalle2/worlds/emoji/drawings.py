@@ -1,0 +1,156 @@
+"""Vector sources → pixels: drawn once with resvg, then kept in a cache folder.
+
+A picture is RGBA with its colours premultiplied by alpha, so that averages and backgrounds are
+plain sums. 128 px is drawn; 64 px is its 2 x 2 box average, and 32 px that of 64 px.
+"""
+
+import hashlib
+import io
+import json
+import lzma
+import os
+import tempfile
+import zipfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from minidalle2.worlds.emoji.names import data_folder, drawings
+from minidalle2.worlds.emoji.words import STYLES
+
+SIZES = (32, 64, 128)
+VERSION = 1  # of this file's drawing; raise it where pixels change
+
+
+@cache
+def read_style(style: str) -> dict:
+    """The style's file: `drawings` (key → SVG), `license`, `credit`, `source`, `changes`."""
+    path = data_folder() / f"{style}.json.xz"
+    try:
+        return json.loads(lzma.decompress(path.read_bytes()))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is missing; restore it from the repository") from error
+    except (lzma.LZMAError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it from the repository") from error
+
+
+@cache
+def pictures(size: int) -> Tensor:
+    """(N, 4, size, size) uint8, one for each of `drawings()`; premultiplied RGBA."""
+    if size not in SIZES:
+        raise ValueError(f"there are no emoji of {size} px; there are {', '.join(map(str, SIZES))}")
+    path = _cached(size)
+    kept = _load(path, size)
+    if kept is None:
+        _draw_all()
+        kept = _load(_cached(size), size)
+    return torch.from_numpy(kept)
+
+
+def rasterise(svg: str, size: int) -> np.ndarray:
+    """→ (4, size, size) uint8, premultiplied RGBA."""
+    png = _resvg(svg, size)
+    if png is None:  # then at twice the size it goes well, and the average is as good
+        return halve(rasterise(svg, 2 * size)[None])[0]
+    rgba = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")).transpose(2, 0, 1)
+    colour = (rgba[:3].astype(np.uint16) * rgba[3] + 127) // 255
+    return np.concatenate((colour.astype(np.uint8), rgba[3:]))
+
+
+def halve(pictures: np.ndarray) -> np.ndarray:
+    """(N, 4, 2S, 2S) uint8 → (N, 4, S, S): 2 x 2 box averages, rounded."""
+    total = sum(pictures[:, :, i::2, j::2].astype(np.uint16) for i in (0, 1) for j in (0, 1))
+    return ((total + 2) // 4).astype(np.uint8)
+
+
+def _resvg(svg: str, size: int) -> bytes | None:
+    """→ a PNG; None where resvg 0.48 panics, as it does on some filters at some sizes."""
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise ValueError(
+            "the emoji are drawn at first use by resvg-py, which is not installed; "
+            'pip install "minidalle2[emoji]" (or pip install resvg-py)'
+        ) from error
+    try:
+        return resvg_py.svg_to_bytes(
+            svg_string=svg, width=size, height=size, skip_system_fonts=True
+        )
+    except BaseException as error:  # its PanicException is not an Exception
+        if type(error).__name__ != "PanicException" or size >= 1024:
+            raise
+        return None
+
+
+def _draw_all() -> None:
+    """Draws every drawing and writes each size; memory for all at 128 px, about 0.6 GB."""
+    sources = [read_style(style)["drawings"][name.key] for name, style in drawings()]
+    read_style.cache_clear()
+    drawn = np.empty((len(sources), 4, max(SIZES), max(SIZES)), np.uint8)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # resvg lets go of Python's lock
+        done = threads.map(lambda svg: rasterise(svg, max(SIZES)), sources)
+        bar = tqdm(done, "drawing the emoji, once", len(sources), unit="picture", disable=None)
+        for i, picture in enumerate(bar):
+            drawn[i] = picture
+    for size in sorted(SIZES, reverse=True):
+        _save(drawn, _cached(size))
+        drawn = np.concatenate([halve(part) for part in np.array_split(drawn, 64)])
+
+
+def _cached(size: int) -> Path:
+    return cache_folder() / f"{fingerprint()}-{size}.npz"
+
+
+@cache
+def fingerprint() -> str:
+    """Changes with the sources, the order of the drawings, and how this file draws them."""
+    digest = hashlib.sha256(str(VERSION).encode())
+    for name in ("names.jsonl", *(f"{style}.json.xz" for style in STYLES)):
+        path = data_folder() / name
+        if not path.exists():
+            raise ValueError(f"{path} is missing; restore it from the repository")
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def cache_folder() -> Path:
+    """data/emoji/cache where that can be written, else one in the system's temporary folder."""
+    folder = data_folder() / "cache"
+    try:
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        user = os.getuid() if hasattr(os, "getuid") else ""  # Windows has a folder for each user
+        folder = Path(tempfile.gettempdir()) / f"minidalle2-emoji{user}"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+
+def _load(path: Path, size: int) -> np.ndarray | None:
+    """None where there is no whole file of the right shape."""
+    try:
+        with np.load(path) as file:
+            kept = file["pictures"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    return kept if kept.shape == (len(drawings()), 4, size, size) else None
+
+
+def _save(drawn: np.ndarray, path: Path) -> None:
+    """Whole or not at all: two processes may draw at once, and either may be stopped."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, pictures=drawn)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
