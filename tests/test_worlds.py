@@ -214,6 +214,7 @@ def test_evaluate_and_export_say_what_they_can_do(refuse, worlds):
         assert "shapes only" in refuse("evaluate", "--world", world)
     assert "can't be exported" in refuse("export", "--world", folder)
     assert "combinations" not in refuse("export", "--world", "critters", "--split", "phrasings")
+    assert "pairs, names" in refuse("export", "--world", "emoji", "--split", "phrasings")
 
 
 def test_train_shows_what_is_in_a_folder_before_it_starts(worlds, tmp_path, capsys, monkeypatch):

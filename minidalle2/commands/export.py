@@ -23,11 +23,13 @@ def exporter(name: str) -> ModuleType:
     """A world's export.py, with `check_split` and `export`. Raises ValueError where it has none."""
     if name == "shapes":
         from minidalle2.worlds.shapes import export
+    elif name == "emoji":
+        from minidalle2.worlds.emoji import export
     elif name == "critters":
         from minidalle2.worlds.critters import export
     else:
         raise ValueError(
-            f"the world {label_of(name)} is not drawn here and can't be exported; --world shapes "
-            "and --world critters can"
+            f"the world {label_of(name)} is a folder of pictures already and can't be exported; "
+            "--world shapes, emoji and critters can"
         )
     return export
