@@ -11,7 +11,7 @@ from minidalle2.training.loop import Recipe
 LAPTOP = {
     "clip": Recipe(steps=1_200, batch_size=256),
     "prior": Recipe(steps=1_800, batch_size=256),
-    "decoder": Recipe(steps=3_000, batch_size=64),
+    "decoder": Recipe(steps=2_800, batch_size=64),
     "upsampler64": Recipe(steps=2_000, batch_size=64),
     "upsampler128": Recipe(steps=2_000, batch_size=32),
     "judge": Recipe(steps=1_200, batch_size=128, learning_rate=2e-3),
