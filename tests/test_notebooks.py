@@ -125,7 +125,7 @@ def test_follows_the_plan(path):
     first = " ".join(notebook.cells[0].source.split())
     source = "\n".join(cell.source for cell in code_cells(path))
     assert first.startswith(f"# {path.stem[:2]} · ") and "Takes " in first
-    assert "CPU cores" in first and "GPU" in first
+    assert "CPU core" in first and "GPU" in first
     assert "At the end you can" in first
     assert "data_path(" in source
     assert "Explorer(" in source

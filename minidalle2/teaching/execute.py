@@ -68,9 +68,10 @@ def clean(notebook: NotebookNode) -> NotebookNode:
 
 def smaller(png: str) -> str:
     """A figure, as notebooks hold it, smaller by a third or more: with a palette where 256 colours
-    are enough, else with channels in steps of 4. Films and what has a palette stay as they are."""
+    are enough, else with channels in steps of 4. matplotlib makes RGBA; all else is a film or has
+    been made smaller, and stays as it is."""
     picture = Image.open(io.BytesIO(base64.b64decode(png)))
-    if picture.mode == "P" or getattr(picture, "n_frames", 1) > 1:
+    if picture.mode != "RGBA":
         return png
     picture = picture.convert("RGB")
     few = picture.quantize(256, dither=Image.Dither.NONE)
