@@ -148,6 +148,11 @@ WRONG = {
         (clip.check_clip_logits,
          lambda i, t, s: F.normalize(i, dim=-1) @ F.normalize(t, dim=-1).T, "scale is missing"),
         (clip.check_pool_at_end, lambda f, t: f[:, -1], "padding"),
+        (clip.check_attention, lambda q, k, v: F.scaled_dot_product_attention(
+            q * q.shape[1] ** 0.5, k, v, is_causal=True), "grow with the dimension"),
+        (clip.check_attention, F.scaled_dot_product_attention, "later positions, too"),
+        (clip.check_attention, lambda q, k, v: (
+            (q @ k.T / q.shape[1] ** 0.5).softmax(-1).tril() @ v), "after the softmax"),
     ],
     "04": [
         (clip_space.check_project, lambda z, m, c: z @ c.T, "centred"),

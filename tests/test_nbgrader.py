@@ -60,7 +60,7 @@ def test_release_has_the_code_of_our_own_copies(course):
 def test_solutions_get_all_points_and_stubs_none(course):
     with (course / "grades.csv").open() as file:
         scores = {row["student_id"]: row for row in csv.DictReader(file)}
-    assert float(scores["ada"]["score"]) == float(scores["ada"]["max_score"]) == 8
+    assert float(scores["ada"]["score"]) == float(scores["ada"]["max_score"]) == 10
     assert float(scores["bob"]["score"]) == 0
 
 

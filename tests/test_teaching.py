@@ -11,7 +11,7 @@ import nbformat
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook, new_output
-from PIL import Image
+from PIL import Image, ImageChops
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -26,11 +26,13 @@ from minidalle2.teaching.figures import (  # noqa: E402
 from minidalle2.teaching.loss_chart import LossChart  # noqa: E402
 from minidalle2.teaching.pairs import pair_figure  # noqa: E402
 from minidalle2.teaching.plots import (  # noqa: E402
-    plot_bars, plot_clouds, plot_lines, plot_matrix,
+    CYCLE, WORN, cloud_figure, colour_of, plot_bars, plot_clouds, plot_lines, plot_matrix,
 )  # fmt: skip
 from minidalle2.teaching.source import show_source  # noqa: E402
 from minidalle2.teaching.token_view import show_tokens, token_text  # noqa: E402
 from minidalle2.tokenizer import Tokenizer  # noqa: E402
+from minidalle2.worlds.shapes.drawing import COLOUR_RGB  # noqa: E402
+from minidalle2.worlds.shapes.scenes import COLOURS  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +68,8 @@ def test_the_map_lights_known_stages_only():
     data_path()
     for stage in STAGES:
         data_path(stage)
+    data_path("data")
+    assert [t.get_text() for t in plt.gcf().axes[0].texts].count("you are here") == 3  # both ends
     with pytest.raises(ValueError, match="no stage 'prio'"):
         data_path("prio")
 
@@ -78,6 +82,22 @@ def test_every_plot_draws_and_names_its_axes():
     plot_matrix(torch.eye(3), "title", ["a", "b", "c"], ["d", "e", "f"])
     plot_clouds({"a": torch.rand(5, 2), "b": {"c": torch.rand(5, 2), "d": torch.rand(4, 2)}}, 2)
     assert pair_figure(torch.eye(2), torch.eye(2)).axes
+
+
+def test_clouds_wear_the_colour_that_they_are_named_after():
+    assert colour_of("red", 3) == pytest.approx(COLOUR_RGB[COLOURS.index("red")].tolist())
+    assert colour_of("circle", 1) == CYCLE[1]
+    axes = cloud_figure({"blue": torch.rand(5, 2), "dog": torch.rand(5, 2)}, "t = 3", 2.0).axes[0]
+    assert axes.collections[0].get_facecolor()[0][:3] == pytest.approx(WORN["blue"])
+    assert axes.get_xlim() == (-2, 2) and axes.get_title(loc="left") == "t = 3"
+
+
+def test_logarithmic_axes_have_plain_numbers():
+    plot_lines({"a": ([0, 1], [0.02, 3.0])}, "title", "x", "y", log_y=True)
+    axes = plt.gcf().axes[0]
+    plt.gcf().canvas.draw()
+    labels = [t.get_text() for t in axes.get_yticklabels() + axes.get_yticklabels(minor=True)]
+    assert {"0.1", "0.5", "1", "2"} <= set(labels)
 
 
 def test_pictures_and_strips():
@@ -119,6 +139,12 @@ def test_explorers_follow_their_controls():
     explorer.controls["name"].value = "blue"
     assert explorer.values == {"side": 4, "name": "blue"}
     assert explorer.picture.value != before and is_png(explorer.picture.value)
+
+
+def test_explorers_may_start_in_the_middle_of_their_values():
+    explorer = Explorer(square, {"side": 8}, side=[4, 8, 16], name=["red", "blue"])
+    assert explorer.values == {"side": 8, "name": "red"}
+    assert explorer.controls["side"].options == (4, 8, 16)
 
 
 def test_explorers_carry_a_picture_for_pages_without_widgets():
@@ -218,6 +244,19 @@ def test_cleaning_takes_widgets_and_times_away_but_leaves_pictures():
     moving = base64.b64encode(film([torch.zeros(3, 4, 4), torch.ones(3, 4, 4)]).data).decode()
     assert execute.smaller(moving) == moving
     assert "execution" not in cleaned.cells[0].metadata and "widgets" not in cleaned.metadata
+
+
+def test_figures_keep_their_colours_when_made_smaller():
+    torch.manual_seed(0)
+    noise = torch.rand(6, 3, 32, 32) * 2 - 1  # far more than 256 colours
+    for pictures in (noise, torch.zeros(2, 3, 32, 32)):
+        whole = png_of(picture_grid(pictures, ["title"] * len(pictures)))
+        once = execute.smaller(base64.b64encode(whole).decode())
+        assert execute.smaller(once) == once
+        small = base64.b64decode(once)
+        assert len(small) < 0.9 * len(whole)
+        before, after = (Image.open(io.BytesIO(png)).convert("RGB") for png in (whole, small))
+        assert max(high for _, high in ImageChops.difference(before, after).getextrema()) <= 8
 
 
 def test_an_unknown_notebook_is_one_clear_line():

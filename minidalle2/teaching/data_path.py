@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
-from minidalle2.teaching.plots import INK, MUTED, PALETTE
+from minidalle2.teaching.plots import INK, MUTED, PALETTE, WIDTH
 
 # What flows, its shape, and the stage that makes the next from it.
 PATH = (
@@ -15,23 +15,30 @@ PATH = (
     ("picture", "128 px", ""),
 )
 STAGES = tuple(stage for _, _, stage in PATH if stage)
+DATA = ("text", "picture")  # the ends of the path: what training has, and all else is made from
 
 
 def data_path(*here: str) -> None:
-    """Draw the path with the stages of `here` lit; without any, all of them are.
+    """Draw the path with the stages of `here` lit; without any, all of them are. "data" points at
+    both ends.
 
     Raises ValueError for an unknown stage.
     """
-    unknown = [stage for stage in here if stage not in STAGES]
+    unknown = [stage for stage in here if stage not in (*STAGES, "data")]
     if unknown:
-        raise ValueError(f"no stage {unknown[0]!r} on the path; there are {', '.join(STAGES)}")
-    figure, axes = plt.subplots(figsize=(9, 1.7))
+        names = ", ".join((*STAGES, "data"))
+        raise ValueError(f"no stage {unknown[0]!r} on the path; there are {names}")
+    figure = plt.figure(figsize=(WIDTH, 1.8 if "data" in here else 1.7))
+    axes = figure.add_axes((0, 0, 1, 1))
     for i, (noun, shape, stage) in enumerate(PATH):
+        pointed = "data" in here and noun in DATA
         axes.text(i, 0.12, noun, ha="center", va="center", fontsize=10, color=INK)
+        if pointed:
+            axes.text(i, -0.8, "you are here", ha="center", fontsize=8, color=PALETTE["red"])
         axes.text(i, -0.42, shape, ha="center", va="center", fontsize=8, color=MUTED)
         if stage:
             _stage(axes, i + 0.5, stage, lit=not here or stage in here, pointed=stage in here)
-    axes.set(xlim=(-0.45, len(PATH) - 0.55), ylim=(-0.7, 1.35))
+    axes.set(xlim=(-0.45, len(PATH) - 0.55), ylim=(-0.9 if "data" in here else -0.7, 1.35))
     axes.axis("off")
     plt.show()
 

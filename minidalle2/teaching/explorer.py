@@ -5,7 +5,7 @@ values as well, which they show in the widget's place.
 """
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
@@ -16,14 +16,18 @@ from minidalle2.teaching.figures import png_of
 class Explorer(widgets.VBox):
     """Draws `figure(**values)` for the values that its controls stand at.
 
-    Each keyword is a sequence of values to choose among; the first is where it starts. Words become
-    a menu, numbers a slider.
+    Each keyword is a sequence of values to choose among, in order; it starts at the first, or at
+    that of `start`. Words become a menu, numbers a slider.
     """
 
-    def __init__(self, figure: Callable[..., Figure], **choices: Sequence):
-        self.controls = {name: _control(name, values) for name, values in choices.items()}
+    def __init__(
+        self, figure: Callable[..., Figure], start: Mapping | None = None, **choices: Sequence
+    ):
+        at = {name: values[0] for name, values in choices.items()} | dict(start or {})
+        self.controls = {name: _control(name, values, at[name]) for name, values in choices.items()}
         self.figure = figure
-        self.picture = widgets.Image(format="png")
+        # Boxes stretch what is in them; a picture shall keep its size.
+        self.picture = widgets.Image(format="png", layout={"align_self": "flex-start"})
         self.says = widgets.Label()
         self.draw()
         for control in self.controls.values():
@@ -45,14 +49,14 @@ class Explorer(widgets.VBox):
         return bundle
 
 
-def _control(name: str, values: Sequence) -> widgets.Widget:
+def _control(name: str, values: Sequence, value: str | float) -> widgets.Widget:
     options = list(values)
     style = {"description_width": "initial"}
     if isinstance(options[0], str):
         return widgets.Dropdown(
-            options=options, description=name, style=style, layout={"width": "560px"}
+            options=options, value=value, description=name, style=style, layout={"width": "560px"}
         )
     return widgets.SelectionSlider(
-        options=options, value=options[0], description=name, style=style, continuous_update=False,
+        options=options, value=value, description=name, style=style, continuous_update=False,
         layout={"width": "420px"},
     )  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from minidalle2.pictures import to_pillow, to_uint8
 from minidalle2.teaching.bands import expected_band
-from minidalle2.teaching.plots import MUTED, PALETTE, WIDTH
+from minidalle2.teaching.plots import MUTED, PALETTE, WIDTH, log_ticks
 
 SECONDS_BETWEEN_DRAWINGS = 3
 SHEETS = 4  # how often a training's pictures are drawn
@@ -82,8 +82,8 @@ class LossChart:
     def figure(self) -> Figure:
         panels = 1 + bool(self.sheets)
         figure, grid = plt.subplots(
-            1, panels, figsize=(WIDTH, 2.8), squeeze=False, layout="constrained",
-            width_ratios=[1.4, 1][:panels],
+            1, panels, figsize=(WIDTH, 3.2), squeeze=False, layout="constrained",
+            width_ratios=[1.1, 1][:panels],
         )  # fmt: skip
         self._curve(grid[0, 0])
         if self.sheets:
@@ -104,6 +104,6 @@ class LossChart:
             )  # fmt: skip
         axes.plot(ends, means, color=PALETTE["blue"], label="your loss")
         if max(means) > 5 * min(means) > 0:
-            axes.set_yscale("log")
+            log_ticks(axes)
         axes.set(title=f"{self.name}: loss", xlabel="step", ylabel="loss", xlim=(0, self.steps))
         axes.legend(labelcolor=MUTED)

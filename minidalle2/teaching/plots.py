@@ -4,7 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import Tensor
+
+from minidalle2.worlds.shapes.drawing import COLOUR_RGB
+from minidalle2.worlds.shapes.scenes import COLOURS
 
 # Okabe & Ito's colours, told apart with any colour vision; markers differ as well.
 PALETTE = {
@@ -13,6 +18,7 @@ PALETTE = {
 }  # fmt: skip
 CYCLE = tuple(PALETTE.values())
 MARKERS = "os^vDPX*"
+WORN = dict(zip(COLOURS, COLOUR_RGB.tolist(), strict=True))  # "red" points shall be red
 INK, MUTED = "#222222", "#666666"
 WIDTH = 9.0  # inches of a figure; at 80 dots an inch as wide as GitHub's column
 STYLE = {
@@ -29,6 +35,19 @@ def numbers(values: Tensor | Sequence[float]) -> list:
     return torch.as_tensor(values).detach().float().cpu().tolist()
 
 
+def colour_of(name: str, k: int) -> str | list[float]:
+    """What the k-th of several things is drawn in: a colour of the world in itself."""
+    return WORN.get(name, CYCLE[k % len(CYCLE)])
+
+
+def log_ticks(axes: plt.Axes) -> None:
+    """A logarithmic y axis with plain numbers at 1, 2 and 5."""
+    axes.set_yscale("log")
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+
+
 def plot_lines(lines: Mapping[str, tuple], title: str, x: str, y: str, log_y: bool = False) -> None:
     """Curves {name: (xs, ys)} in one frame."""
     figure, axes = plt.subplots(figsize=(WIDTH, 3))
@@ -38,7 +57,9 @@ def plot_lines(lines: Mapping[str, tuple], title: str, x: str, y: str, log_y: bo
             numbers(xs), numbers(ys), styles[i % 4], color=CYCLE[i % len(CYCLE)], label=name,
             marker=MARKERS[i] if len(xs) <= 20 else None,
         )  # fmt: skip
-    axes.set(title=title, xlabel=x, ylabel=y, yscale="log" if log_y else "linear")
+    axes.set(title=title, xlabel=x, ylabel=y)
+    if log_y:
+        log_ticks(axes)
     if len(lines) > 1:
         axes.legend()
     plt.show()
@@ -49,32 +70,51 @@ def plot_clouds(
     limit: float | None = None,
     title: str = "",
     axis_names: tuple[str, str] = ("", ""),
+    aspect: str = "equal",
 ) -> None:
     """Clouds of points (N, 2), a panel each side by side, up to four in a row; a panel may hold
     several clouds by name. `limit` is the half side of every frame."""
     columns = min(4, len(panels))
-    rows = -(-len(panels) // columns)
-    side = WIDTH / max(columns, 2)
+    rows, side = -(-len(panels) // columns), WIDTH / max(columns, 2)
+    names = max(len(c) if isinstance(c, Mapping) else 0 for c in panels.values())
+    height = rows * (side + 0.22 * -(-names // 4))
     figure, grid = plt.subplots(
-        rows, columns, figsize=(side * columns, side * rows), squeeze=False, layout="constrained"
+        rows, columns, figsize=(side * columns, height), squeeze=False, layout="constrained"
     )
     for axes in grid.flat[len(panels) :]:
         axes.axis("off")
     for axes, (name, clouds) in zip(grid.flat, panels.items(), strict=False):
-        clouds = clouds if isinstance(clouds, Mapping) else {"": clouds}
-        for i, (label, points) in enumerate(clouds.items()):
-            first, second = torch.as_tensor(points).detach().float().cpu().T.tolist()
-            axes.scatter(
-                first, second, s=9 if len(points) > 20 else 70, marker=MARKERS[i % len(MARKERS)],
-                color=CYCLE[i % len(CYCLE)], alpha=0.7, linewidths=0, label=label,
-            )  # fmt: skip
-        axes.set(title=name, aspect="equal", xlabel=axis_names[0], ylabel=axis_names[1])
+        _clouds(axes, clouds if isinstance(clouds, Mapping) else {"": clouds})
+        axes.set(title=name, aspect=aspect, xlabel=axis_names[0], ylabel=axis_names[1])
         if limit:
             axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
-        if len(clouds) > 1:
-            axes.legend(fontsize=8, markerscale=1.5, handletextpad=0.1)
     figure.suptitle(title, fontsize=11)
     plt.show()
+
+
+def cloud_figure(clouds: Mapping[str, Tensor], title: str, limit: float) -> Figure:
+    """One frame of a film of clouds, handed over instead of shown."""
+    figure, axes = plt.subplots(figsize=(3.8, 4.1), layout="constrained")
+    _clouds(axes, clouds)
+    axes.set(title=title, aspect="equal", xlim=(-limit, limit), ylim=(-limit, limit))
+    return figure
+
+
+def _clouds(axes: plt.Axes, clouds: Mapping[str, Tensor]) -> None:
+    """Several clouds in one frame, their names below it: inside, they would hide points."""
+    for i, (name, points) in enumerate(clouds.items()):
+        first, second = torch.as_tensor(points).detach().float().cpu().T.tolist()
+        axes.scatter(
+            first, second, s=12 if len(points) > 20 else 70, marker=MARKERS[i % len(MARKERS)],
+            color=[colour_of(name, i)], alpha=0.7, linewidths=0, label=name,
+        )  # fmt: skip
+    if len(clouds) > 1:
+        handles = axes.legend(
+            fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=min(4, len(clouds)),
+            handletextpad=0.1, columnspacing=1,
+        ).legend_handles  # fmt: skip
+        for handle in handles:
+            handle.set(sizes=[36], alpha=1)
 
 
 def plot_bars(
@@ -100,7 +140,7 @@ def plot_bars(
         axes.errorbar(names, heights, whiskers, fmt="none", ecolor=INK, capsize=4)
     if line:
         axes.axhline(line[1], color=PALETTE["red"], linestyle="--", label=line[0])
-        axes.legend()
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1))  # above the bars
     axes.set(title=title, ylabel=y)
     axes.margins(y=0.15)
     axes.tick_params(axis="x", labelsize=9)

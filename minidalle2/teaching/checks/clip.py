@@ -87,3 +87,29 @@ def check_pool_at_end(pool_at_end: Callable, seed: int = 0) -> None:
                 features[torch.arange(3), tokens.argmax(1)],
         },
     )  # fmt: skip
+
+
+def check_attention(attention: Callable, seed: int = 0) -> None:
+    """attention(q, k, v) → (T, D), each position reading itself and those before it."""
+    q, k, v = torch.randn(3, 5, 16, generator=torch.Generator().manual_seed(seed)) * 2
+    later = torch.ones(5, 5, dtype=torch.bool).triu(1)
+
+    def read(scores: torch.Tensor, hidden: torch.Tensor = later, dim: int = -1) -> torch.Tensor:
+        return scores.masked_fill(hidden, float("-inf")).softmax(dim).nan_to_num() @ v
+
+    scores = q @ k.T / 16**0.5
+    compare(
+        "attention", call("attention", attention, q, k, v), read(scores),
+        {
+            "the scores grow with the dimension; the factor that keeps them small is missing":
+                read(q @ k.T),
+            "the scores are divided by d; that is too much": read(q @ k.T / 16),
+            "it looks at later positions, too": read(scores, torch.zeros_like(later)),
+            "it looks at later positions, and not at earlier ones": read(scores, later.T),
+            "a position can't see itself": read(scores, ~later.T),
+            "the weights of each key add up to 1; those of each query should":
+                read(scores, dim=0),
+            "later positions are hidden after the softmax; the others don't add up to 1":
+                scores.softmax(-1).masked_fill(later, 0) @ v,
+        },
+    )  # fmt: skip
