@@ -1,6 +1,6 @@
 """Rebuilds this folder's data from packages that sources.lock.json pins: python data/emoji/build.py
 
-Needs npm (only to download), resvg-py, numpy and Pillow; takes about ten minutes on one core. The
+Needs npm (only to download), resvg-py, numpy and Pillow; takes about five minutes of one core. The
 same packages, resvg-py and liblzma give the same bytes. `hide.json`, `held_out_names.json` and the
 texts are written by hand; names.jsonl, splits.json, the six <style>.json.xz, and what
 sources.lock.json says of them are built.
