@@ -9,7 +9,6 @@ import io
 import json
 import lzma
 import os
-import tempfile
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from minidalle2.worlds.emoji.names import data_folder, drawings
 from minidalle2.worlds.emoji.words import STYLES
+from minidalle2.worlds.stored import cache_folder
 
 SIZES = (32, 64, 128)
 VERSION = 1  # of this file's drawing; raise it where pixels change
@@ -105,7 +105,7 @@ def _draw_all() -> None:
 
 
 def _cached(size: int) -> Path:
-    return cache_folder() / f"{fingerprint()}-{size}.npz"
+    return cache_folder() / f"emoji-{fingerprint()}-{size}.npz"
 
 
 @cache
@@ -120,21 +120,6 @@ def fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-@cache
-def cache_folder() -> Path:
-    """data/emoji/cache where that can be written, else one in the system's temporary folder."""
-    folder = data_folder() / "cache"
-    try:
-        folder.mkdir(exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        user = os.getuid() if hasattr(os, "getuid") else ""  # Windows has a folder for each user
-        folder = Path(tempfile.gettempdir()) / f"minidalle2-emoji{user}"
-        folder.mkdir(exist_ok=True)
-        return folder
-
-
 def _load(path: Path, size: int) -> np.ndarray | None:
     """None where there is no whole file of the right shape."""
     try:
@@ -147,6 +132,7 @@ def _load(path: Path, size: int) -> np.ndarray | None:
 
 def _save(drawn: np.ndarray, path: Path) -> None:
     """Whole or not at all: two processes may draw at once, and either may be stopped."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
