@@ -32,10 +32,10 @@ PROFILES = {"smoke": SMOKE, "laptop": LAPTOP, "full": FULL}
 # Minutes that `laptop` takes for each stage on 2 cores; `train all --minutes` is divided like this.
 LAPTOP_MINUTES = {
     "clip": 9.8,
-    "prior": 4.7,
-    "decoder": 27.1,
-    "upsampler64": 1.6,
-    "upsampler128": 2.1,
+    "prior": 5.8,
+    "decoder": 22.0,
+    "upsampler64": 1.3,
+    "upsampler128": 1.7,
     "judge": 2.6,
 }
 
