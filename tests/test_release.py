@@ -1,0 +1,41 @@
+"""A run's folder → weights to ship."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_model import save_tiny
+
+from minidalle2.dalle2 import DALLE2, MODELS
+from minidalle2.training.checkpoints import CheckpointError
+from minidalle2.training.release import release
+
+
+def test_half_precision_and_nothing_that_only_training_needs(tiny_dalle2, tmp_path):
+    run = save_tiny(tiny_dalle2, tmp_path / "run")
+    (run / "decoder" / "training.safetensors").write_bytes(b"optimizers")
+    megabytes = release(run, tmp_path / "weights")
+    files = sorted(path for path in (tmp_path / "weights").rglob("*") if path.is_file())
+    names = {str(path.relative_to(tmp_path / "weights")) for path in files}
+    kept = {f"{stage}/{name}" for stage in MODELS for name in ("config.json", "model.safetensors")}
+    assert {name.replace("\\", "/") for name in names} == kept | {"tokenizer.json"}
+    assert megabytes == pytest.approx(sum(path.stat().st_size for path in files) / 1e6)
+    for stage in MODELS:
+        tensors = load_file(tmp_path / "weights" / stage / "model.safetensors").values()
+        assert {tensor.dtype for tensor in tensors} == {torch.float16}
+
+
+def test_what_is_shipped_draws_the_same(tiny_dalle2, tmp_path):
+    run = save_tiny(tiny_dalle2, tmp_path / "run")
+    release(run, tmp_path / "weights")
+    shipped = DALLE2.load(tmp_path / "weights")
+    for stage in MODELS:
+        before = getattr(tiny_dalle2, stage).state_dict()
+        for name, tensor in getattr(shipped, stage).state_dict().items():
+            torch.testing.assert_close(tensor, before[name], rtol=1e-3, atol=1e-6)
+
+
+def test_a_broken_run_is_not_released(tiny_dalle2, tmp_path):
+    run = save_tiny(tiny_dalle2, tmp_path / "run")
+    (run / "prior" / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match="truncated"):
+        release(run, tmp_path / "weights")
