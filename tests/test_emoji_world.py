@@ -53,13 +53,13 @@ def captions_of(split: str, n: int = 20_000) -> tuple[tuple, ...]:
 def watched(monkeypatch):
     """Every drawing that the world lays on a background, by its pixels' place in `drawings()`."""
     used: set[int] = set()
-    choose, near = emoji_world._choose, emoji_world.sample_near_misses
+    choose, near = emoji_world.shuffled, emoji_world.sample_near_misses
 
     def watch(rows):
         used.update(rows.tolist())
         return rows
 
-    monkeypatch.setattr(emoji_world, "_choose", lambda *a: watch(choose(*a)))
+    monkeypatch.setattr(emoji_world, "shuffled", lambda *a: watch(choose(*a)))
     monkeypatch.setattr(
         emoji_world, "sample_near_misses", lambda *a: (lambda r, b: (watch(r), b))(*near(*a))
     )
@@ -288,9 +288,9 @@ def test_the_same_generator_gives_the_same():
 
 
 def test_no_drawing_twice_before_all_came_once():
-    rows = emoji_world._choose(members("names"), 2 * len(members("names")), generator())
+    rows = emoji_world.shuffled(members("names"), 2 * len(members("names")), generator())
     assert set(Counter(rows.tolist()).values()) == {2}
-    assert len(emoji_world._choose(members("names"), 0, generator())) == 0
+    assert len(emoji_world.shuffled(members("names"), 0, generator())) == 0
 
 
 def test_crops_are_windows_of_training_pictures():
@@ -302,7 +302,7 @@ def test_crops_are_windows_of_training_pictures():
 
 def test_a_crop_is_found_in_its_picture(monkeypatch):
     row = members("train")[100:101]
-    monkeypatch.setattr(emoji_world, "_choose", lambda m, n, g: row.expand(n))
+    monkeypatch.setattr(emoji_world, "shuffled", lambda m, n, g: row.expand(n))
     monkeypatch.setattr(emoji_world, "sample_backgrounds", lambda r, g: torch.zeros_like(r))
     crops = Emoji().crops(20, generator(), 64)
     whole = compose(pictures(64)[row].float(), torch.tensor([WHITE]))[0]

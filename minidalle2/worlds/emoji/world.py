@@ -12,6 +12,7 @@ from minidalle2.worlds.emoji.names import drawings
 from minidalle2.worlds.emoji.near_misses import sample_near_misses
 from minidalle2.worlds.emoji.splits import members
 from minidalle2.worlds.shapes.world import CROP, caption_rng
+from minidalle2.worlds.stored import shuffled
 
 JITTERED = 0.5  # of the training pictures; the others are framed as the drawings are
 
@@ -28,7 +29,7 @@ class Emoji:
 
         No drawing comes twice before all have come once.
         """
-        rows = _choose(members(split), n, generator)
+        rows = shuffled(members(split), n, generator)
         backgrounds = sample_backgrounds(rows, generator)
         jittered = JITTERED if split == "train" else 0.0
         return _with_captions(rows, backgrounds, generator, size, jittered, says_all=False)
@@ -43,7 +44,7 @@ class Emoji:
     def crops(self, n: int, generator: torch.Generator, size: int) -> Tensor:
         """→ (n, 3, size/4, size/4): random quarter-size windows of `train` pictures of `size` px,
         on whole pixels of the half-size picture, so that both resolutions of a crop align."""
-        rows = _choose(members("train"), n, generator)
+        rows = shuffled(members("train"), n, generator)
         side = int(size * CROP)
         places = (size - side) // 2 + 1
         left, top = 2 * torch.randint(places, (2, n), generator=generator)
@@ -52,12 +53,6 @@ class Emoji:
         windows = pictures(size)[rows[:, None, None, None], channels, y[:, None, :, None],
                                  x[:, None, None, :]]  # fmt: skip
         return compose(windows, sample_backgrounds(rows, generator))
-
-
-def _choose(members: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """n of the members, in shuffled rounds."""
-    rounds = [torch.randperm(len(members), generator=generator) for _ in range(0, n, len(members))]
-    return members[torch.cat(rounds)[:n]] if rounds else members[:0]
 
 
 def _with_captions(
