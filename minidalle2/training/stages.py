@@ -13,17 +13,18 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from minidalle2.clip import CLIP, CLIPConfig, clip_loss
-from minidalle2.decoder import Decoder, DecoderConfig
+from minidalle2.decoder import Decoder
 from minidalle2.degradation import blur, bsr
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
 from minidalle2.evaluation.judge import Judge, JudgeConfig, judge_data, judge_loss
 from minidalle2.pictures import save_png, to_uint8
-from minidalle2.prior import Prior, PriorConfig, prior_loss
+from minidalle2.prior import Prior, prior_loss
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.checkpoints import CheckpointError, load_model
 from minidalle2.training.alignment import AlignedDecoder, aligned_loss
 from minidalle2.training.loop import Data, Loss, Recipe, Step, fit, half_precision, whole
-from minidalle2.training.recipes import PROFILES
+from minidalle2.training.recipes import recipe_of
+from minidalle2.training.sizes import sizes_of
 from minidalle2.upsampler import Upsampler, UpsamplerConfig, upsampler_loss
 from minidalle2.worlds.world import World
 
@@ -31,7 +32,6 @@ STAGES = ("tokenizer", "clip", "prior", "decoder", "upsampler64", "upsampler128"
 ALL = STAGES[:-1]  # the judge is no part of DALL·E 2; `train judge` makes it
 CAPTIONS = 20_000  # that the tokenizer is trained on
 CACHED = 120_000  # pictures and captions whose embeddings the prior learns from
-NEAR_MISSES = 0.75  # of a batch of CLIP
 SHEETS = 8  # sample sheets over a training
 
 
@@ -59,7 +59,7 @@ def train_stage(
         folder.mkdir(parents=True, exist_ok=True)
         train_tokenizer(world).save(folder / "tokenizer.json")
         return
-    recipe = PROFILES[profile][stage]
+    recipe = recipe_of(world.name, profile, stage)
     torch.manual_seed(recipe.seed)
     job = JOBS[stage](world, folder, device, recipe)
     job.model.to(device, memory_format=torch.channels_last)
@@ -73,21 +73,18 @@ def train_stage(
 
 def train_tokenizer(world: World) -> Tokenizer:
     _, captions = world.captioned(CAPTIONS, torch.Generator().manual_seed(0), size=1)
-    return Tokenizer.train(captions)
+    return Tokenizer.train(captions, sizes_of(world.name).vocabulary)
 
 
 def clip_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    """Most of each batch are near misses: among them only binding tells pictures apart."""
     tokenizer = _tokenizer(folder)
 
     def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        near = int(n * NEAR_MISSES)
-        images, captions = world.captioned(n - near, generator)
-        near_images, near_captions = world.near_misses(near, generator)
-        tokens = tokenizer.cut(captions + near_captions)
-        return torch.cat((images, near_images)).to(device), tokens.to(device)
+        images, captions = world.contrasting(n, generator)
+        return images.to(device), tokenizer.cut(captions).to(device)
 
-    return Job(CLIP(CLIPConfig(vocab_size=tokenizer.vocab_size)), data, clip_loss)
+    config = replace(sizes_of(world.name).clip, vocab_size=tokenizer.vocab_size)
+    return Job(CLIP(config), data, clip_loss)
 
 
 def prior_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
@@ -104,14 +101,16 @@ def prior_job(world: World, folder: Path, device: torch.device, recipe: Recipe) 
         tokens = tokenizer.cut([captions[row] for row in rows.tolist()])
         return z_i[rows].to(device), z_t[rows].to(device), tokens.to(device)
 
-    return Job(Prior(PriorConfig(vocab_size=tokenizer.vocab_size)), data, prior_loss)
+    config = replace(sizes_of(world.name).prior, vocab_size=tokenizer.vocab_size)
+    return Job(Prior(config), data, prior_loss)
 
 
 def decoder_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
     """Pictures with their own z_i and CLIP's view of their patches. The text encoder starts as
     CLIP's, then trains with the rest."""
     tokenizer, clip = _tokenizer(folder), _clip(folder, device)
-    decoder = Decoder(DecoderConfig(vocab_size=tokenizer.vocab_size))
+    config = replace(sizes_of(world.name).decoder, vocab_size=tokenizer.vocab_size)
+    decoder = Decoder(config)
     decoder.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
 
     @torch.no_grad()

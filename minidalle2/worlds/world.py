@@ -38,6 +38,11 @@ class World(Protocol):
         """
         ...
 
+    def contrasting(self, n: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
+        """→ (n, 3, 32, 32) and n captions of `train`: a batch in which CLIP has to look at all that
+        captions say, because for each of its things some pictures differ in little else."""
+        ...
+
     def crops(self, n: int, generator: torch.Generator, size: int) -> Tensor:
         """→ (n, 3, size/4, size/4) in [-1, 1]: random quarter-size windows of `train` pictures of
         `size` px, on whole pixels of the half-size picture, so that both resolutions align."""

@@ -26,6 +26,7 @@ from minidalle2.worlds.stored import SIDE, Stored, cache_folder, shuffled, write
 GROUPS = 800  # of training pictures: 6,400
 OTHERS = 400  # pictures in each of the other splits
 SEED = 0
+NEAR_MISSES = 0.75  # of a batch of CLIP
 
 
 class Critters:
@@ -57,6 +58,13 @@ class Critters:
         groups = self._rows["train"].view(-1, GROUP)
         chosen = shuffled(torch.arange(len(groups)), -(-n // GROUP), generator)
         return self._batch(groups[chosen].flatten()[:n], generator, size, everything=True)
+
+    def contrasting(self, n: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
+        """A batch for CLIP: most are near misses, among which only binding tells pictures apart."""
+        near = int(n * NEAR_MISSES)
+        images, captions = self.captioned(n - near, generator)
+        near_images, near_captions = self.near_misses(near, generator)
+        return torch.cat((images, near_images)), captions + near_captions
 
     def crops(self, n: int, generator: torch.Generator, size: int) -> Tensor:
         """→ (n, 3, size/4, size/4): random windows of training pictures of `size` px."""

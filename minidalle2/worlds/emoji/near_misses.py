@@ -1,4 +1,5 @@
-"""Groups of pictures that differ in one thing: the hand, the thing, or the background.
+"""Groups of pictures that differ in one thing: the hand, the thing, or the background; and sheets,
+of one hand on one background.
 
 CLIP learns only what tells a batch apart. Among random drawings the name nearly always does, so
 styles and backgrounds go unlearned; among near misses each of the three must be looked at.
@@ -10,10 +11,13 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from minidalle2.worlds.emoji.backgrounds import WHITE_SHARE, rank_backgrounds
+from minidalle2.worlds.emoji.backgrounds import (
+    CONTRAST, WHITE_SHARE, contrast, rank_backgrounds,
+)  # fmt: skip
 from minidalle2.worlds.emoji.names import drawings
 from minidalle2.worlds.emoji.splits import members
-from minidalle2.worlds.emoji.words import WHITE
+from minidalle2.worlds.emoji.words import BACKGROUNDS, STYLES, WHITE
+from minidalle2.worlds.stored import shuffled
 
 GROUP = 8
 HANDS, THINGS = 2, 3  # rows 1 and 2, rows 3 to 5; the others, 6 and 7, change the background
@@ -38,6 +42,25 @@ def sample_near_misses(n: int, generator: torch.Generator) -> tuple[Tensor, Tens
     changed = torch.cat((first, ranked[:, 1:]), 1)
     backgrounds = torch.where(other >= 0, first, changed)
     return rows.flatten()[:n], backgrounds.flatten()[:n]
+
+
+def sample_sheet(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """→ (n,) rows of `drawings()`, of `train` and by one hand, and their (n,) background."""
+    training = members("train")
+    style = int(torch.randint(len(STYLES), (), generator=generator))
+    background = int(torch.randint(1, len(BACKGROUNDS), (), generator=generator))
+    if torch.rand((), generator=generator) < WHITE_SHARE:
+        background = WHITE
+    fit = (styles()[training] == style) & (
+        (contrast()[training, background] >= CONTRAST) | (background == WHITE)
+    )
+    return shuffled(training[fit], n, generator), torch.full((n,), background)
+
+
+@cache
+def styles() -> Tensor:
+    """(N,) of every drawing, the place of its style in STYLES."""
+    return torch.tensor([STYLES.index(drawing.style) for drawing in drawings()])
 
 
 def _pick(candidates: Tensor, k: int, generator: torch.Generator) -> Tensor:

@@ -9,10 +9,11 @@ from minidalle2.worlds.emoji.captions import describe
 from minidalle2.worlds.emoji.drawings import SIZES, pictures
 from minidalle2.worlds.emoji.jitter import jitter
 from minidalle2.worlds.emoji.names import drawings
-from minidalle2.worlds.emoji.near_misses import sample_near_misses
+from minidalle2.worlds.emoji.near_misses import sample_near_misses, sample_sheet
 from minidalle2.worlds.emoji.splits import members
 from minidalle2.worlds.shapes.world import CROP, caption_rng
 from minidalle2.worlds.stored import shuffled
+from minidalle2.worlds.variation import varied
 
 JITTERED = 0.5  # of the training pictures; the others are framed as the drawings are
 
@@ -40,6 +41,21 @@ class Emoji:
         """As `captioned`, from `train`, in groups of eight that differ in one thing."""
         rows, backgrounds = sample_near_misses(n, generator)
         return _with_captions(rows, backgrounds, generator, size, JITTERED, says_all=True)
+
+    def sheet(self, n: int, generator: torch.Generator, size: int = 32) -> tuple[Tensor, list[str]]:
+        """As `captioned`, from `train`, all by one hand and on one background: only what is drawn
+        tells them apart."""
+        rows, backgrounds = sample_sheet(n, generator)
+        return _with_captions(rows, backgrounds, generator, size, JITTERED, says_all=False)
+
+    def contrasting(self, n: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
+        """A batch for CLIP: a quarter by chance, a quarter near misses, half a sheet; varied,
+        because the drawings are few."""
+        quarter = n // 4
+        parts = (self.captioned(quarter, generator), self.near_misses(quarter, generator),
+                 self.sheet(n - 2 * quarter, generator))  # fmt: skip
+        images = varied(torch.cat([images for images, _ in parts]), generator)
+        return images, [caption for _, captions in parts for caption in captions]
 
     def crops(self, n: int, generator: torch.Generator, size: int) -> Tensor:
         """→ (n, 3, size/4, size/4): random quarter-size windows of `train` pictures of `size` px,

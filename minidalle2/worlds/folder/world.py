@@ -23,6 +23,7 @@ from minidalle2.worlds.folder.metadata import Report, read_metadata
 from minidalle2.worlds.stored import (
     RECORD, SIDE, Stored, cache_folder, shuffled, write_pictures,
 )  # fmt: skip
+from minidalle2.worlds.variation import varied
 
 SPLITS = ("train", "held_out")
 HELD_OUT = 0.05  # of the pictures, about
@@ -78,6 +79,11 @@ class Folder:
         rows = [self._by_caption[c] for c in chosen.tolist()]
         picked = [row[int(p * len(row))] for row, p in zip(rows, picks.tolist(), strict=True)]
         return self._batch(torch.tensor(picked, dtype=torch.long), size)
+
+    def contrasting(self, n: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
+        """A batch for CLIP: pictures by chance, a little varied, because they are few."""
+        images, captions = self.captioned(n, generator)
+        return varied(images, generator), captions
 
     def crops(self, n: int, generator: torch.Generator, size: int) -> Tensor:
         """→ (n, 3, size/4, size/4): random windows of training pictures of `size` px."""
