@@ -1,6 +1,8 @@
 """The exercises: student copies hold no solution, stop at their stubs, and pass when filled in;
 typical wrong answers are caught, each with a hint at its own mistake."""
 
+import hashlib
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,7 +14,8 @@ import torch.nn.functional as F
 
 from minidalle2.teaching import students
 from minidalle2.teaching.checks import (
-    clip, clip_space, compare, data, decoder, diffusion, prior, text_to_image, tokens, upsamplers,
+    clip, clip_space, compare, data, decoder, diffusion, prior, real_pictures, text_to_emoji,
+    text_to_image, tokens, upsamplers, your_own_folder,
 )  # fmt: skip
 from minidalle2.teaching.checks.compare import CheckFailed
 from minidalle2.teaching.students import student_copy
@@ -205,6 +208,50 @@ WRONG = {
         (text_to_image.check_interval, lambda r, n: (
             r / n - 1.96 * (r / n * (1 - r / n) / n) ** 0.5,
             r / n + 1.96 * (r / n * (1 - r / n) / n) ** 0.5), "certainty"),
+    ],
+    "10": [
+        (real_pictures.check_compose, lambda d, c: 2 * (
+            d[:, :3] * d[:, 3:] + (1 - d[:, 3:]) * c[:, None, None]) - 1, "once more"),
+        (real_pictures.check_compose,
+         lambda d, c: d[:, :3] + (1 - d[:, 3:]) * c[:, None, None], r"these are in \[0, 1\]"),
+        (real_pictures.check_halve, lambda s: torch.cat((
+            F.avg_pool2d(s[:3], 2) * F.avg_pool2d(s[3:], 2), F.avg_pool2d(s[3:], 2))), "darken"),
+        (real_pictures.check_blind_loss,
+         lambda s: (s[:, None] == s).sum(1).float().mean().log(), "before the logarithm"),
+        (real_pictures.check_ensemble, lambda z: z.mean(1), "shorter"),
+        (real_pictures.check_ensemble,
+         lambda z: F.normalize(z.mean(0), dim=-1), "over the styles is asked for"),
+        (real_pictures.check_leaks,
+         lambda c, s: [x for x in c if any(w in x for w in s)], "whole words"),
+    ],
+    "11": [
+        (text_to_emoji.check_distances,
+         lambda x, t: (t - x).square().mean((1, 2, 3)).sqrt(), "half of that"),
+        (text_to_emoji.check_distances,
+         lambda x, t: (t - x).div(2).flatten(1).norm(dim=1), "added up"),
+        (text_to_emoji.check_excess, lambda d, r, n: (d < n).float().mean(), "what is normal"),
+        (text_to_emoji.check_excess,
+         lambda d, r, n: (d < n).float().sum() - (r < n).float().sum(), "are counted"),
+        (text_to_emoji.check_readable,
+         lambda d, r: d.float().mean() / r.float().mean(), "shares of all are divided"),
+        (text_to_emoji.check_restyle, lambda z, a, b: z + b - a, "other lengths"),
+        (text_to_emoji.check_restyle, lambda z, a, b: F.normalize(z + b, dim=-1), "still in it"),
+    ],
+    "12": [
+        (your_own_folder.check_metadata_line,
+         lambda f, t: f'{{"file_name": "{f}", "text": "{t}"}}', "is no JSON|in two"),
+        (your_own_folder.check_metadata_line,
+         lambda f, t: json.dumps({"file_name": f, "caption": t}), "is `text`"),
+        (your_own_folder.check_held_out, lambda f: int(f[-8:-4]) % 20 == 0, "in order"),
+        (your_own_folder.check_held_out, lambda f: int.from_bytes(
+            hashlib.sha256(f.encode()).digest()[:8], "little") < 2**64 / 20, "wrong end"),
+        (your_own_folder.check_square,
+         lambda p: p[:, : min(p.shape[1:]), : min(p.shape[1:])], "upper left"),
+        (your_own_folder.check_twins, lambda p, n: [
+            (i, j) for i in range(7) for j in range(i + 1, 7) if torch.equal(p[i], p[j])], "equal"),
+        (your_own_folder.check_twins, lambda p, n: [
+            (i, j) for i in range(7) for j in range(7)
+            if (p[i] - p[j]).square().mean().sqrt() < n], "with itself"),
     ],
 }  # fmt: skip
 

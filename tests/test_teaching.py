@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -18,6 +19,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from minidalle2.teaching import bands, execute  # noqa: E402
 from minidalle2.teaching.begin import begin, size  # noqa: E402
+from minidalle2.teaching.credits import show_credits  # noqa: E402
 from minidalle2.teaching.data_path import STAGES, data_path  # noqa: E402
 from minidalle2.teaching.explorer import Explorer  # noqa: E402
 from minidalle2.teaching.figures import (  # noqa: E402
@@ -31,6 +33,8 @@ from minidalle2.teaching.plots import (  # noqa: E402
 from minidalle2.teaching.source import show_source  # noqa: E402
 from minidalle2.teaching.token_view import show_tokens, token_text  # noqa: E402
 from minidalle2.tokenizer import Tokenizer  # noqa: E402
+from minidalle2.worlds.emoji.names import data_folder  # noqa: E402
+from minidalle2.worlds.emoji.words import STYLES  # noqa: E402
 from minidalle2.worlds.shapes.drawing import COLOUR_RGB  # noqa: E402
 from minidalle2.worlds.shapes.scenes import COLOURS  # noqa: E402
 
@@ -119,6 +123,23 @@ def test_films_are_animated_pngs():
 def test_source_is_the_packages_own():
     shown = show_source(Tokenizer.decode, size).data
     assert "def decode(self" in shown and "`minidalle2.teaching.begin`" in shown
+
+
+def test_credits_name_the_author_and_the_licence_of_each_style():
+    shown = show_credits(*STYLES).data
+    lines = [line for line in shown.splitlines() if line.startswith("- ")]
+    owners = ("Google", "Google", "Twitter", "OpenMoji", "Microsoft", "Microsoft")
+    licences = ("Apache-2.0", "Apache-2.0", "CC BY 4.0", "CC BY-SA 4.0", "MIT", "MIT")
+    for line, style, owner, licence in zip(lines, STYLES, owners, licences, strict=True):
+        assert line.startswith(f"- **{style}**: ") and owner in line and f"[{licence}](" in line
+    assert "**Changes made" in shown and "recentred" in shown
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", shown):
+        assert (data_folder().parents[1] / "notebooks" / target).is_file(), target
+    assert "OpenMoji" not in show_credits("noto").data
+    with pytest.raises(ValueError, match="no style crayon; there are noto, blob"):
+        show_credits("noto", "crayon")
+    with pytest.raises(ValueError, match="no style is named"):
+        show_credits()
 
 
 def test_tokens_are_shown_with_ids_spaces_and_bytes():
