@@ -63,8 +63,13 @@ class TestInterface:
             # a shapes group may keep the base where no change was fit
             assert len(set(group)) >= len(group) - (kind == "shapes")
 
+    def test_contrasting(self, worlds, kind):
+        pictures, captions = worlds[kind].contrasting(37, generator())
+        assert pictures.shape == (37, 3, 32, 32) and pictures.abs().max() <= 1
+        assert len(captions) == 37 and len(set(captions)) > 8
+
     def test_same_generator_same_batch(self, worlds, kind):
-        for make in ("captioned", "near_misses"):
+        for make in ("captioned", "near_misses", "contrasting"):
             a, b, other = (getattr(worlds[kind], make)(16, generator(s)) for s in (3, 3, 4))
             assert torch.equal(a[0], b[0]) and a[1] == b[1] and a[1] != other[1]
         crops = [worlds[kind].crops(16, generator(s), 64) for s in (3, 3, 4)]
