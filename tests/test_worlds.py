@@ -251,8 +251,8 @@ def long_captions(captioned):
     return with_tails
 
 
-def test_the_judge_is_for_shapes_alone(worlds, tmp_path):
-    with pytest.raises(ValueError, match="pictures of shapes; there is none for the world critt"):
+def test_critters_have_no_judge(worlds, tmp_path):
+    with pytest.raises(ValueError, match="there is no judge for the world critters"):
         next(
             stages.train_stage("judge", worlds["critters"], tmp_path, "smoke", torch.device("cpu"))
         )

@@ -10,7 +10,7 @@ import torch
 
 from minidalle2.commands.options import pick_device
 from minidalle2.dalle2 import WEIGHTS
-from minidalle2.evaluation.report import WHAT, evaluate
+from minidalle2.evaluation.shapes.report import WHAT, evaluate
 from minidalle2.training.checkpoints import write_json
 from minidalle2.worlds.world import label_of
 
