@@ -23,6 +23,12 @@ def judge_of(world: str) -> ModuleType:
     return import_module(f"minidalle2.evaluation.{world}.judge")
 
 
+def report_of(world: str) -> ModuleType:
+    """The module of a world's report: WHAT, evaluate. Raises ValueError as `judge_of`."""
+    check_judged(world)
+    return import_module(f"minidalle2.evaluation.{world}.report")
+
+
 def check_judged(world: str) -> None:
     if world not in JUDGED:
         raise ValueError(

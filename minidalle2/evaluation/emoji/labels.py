@@ -1,10 +1,12 @@
 """Names and styles as numbers: what the judge and CLIP answer, and how an answer is scored."""
 
+from collections.abc import Iterator
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from minidalle2.evaluation.rows import row
 from minidalle2.worlds.emoji.names import Name, drawings, names
 from minidalle2.worlds.emoji.splits import members
 from minidalle2.worlds.emoji.words import STYLES
@@ -53,3 +55,21 @@ def ranks(scores: Tensor, own: Tensor) -> Tensor:
     or more: 0 is right, below 5 is among the first five. Ties count against it."""
     mine = scores.gather(1, own[:, None])
     return (scores >= mine).sum(1) - 1
+
+
+def scored(
+    what: str, about: str, split: str, rows: Tensor, name_rank: Tensor, style_rank: Tensor
+) -> Iterator[dict]:
+    """Rows of the report: how often the name came first or among the first five, and the style
+    first; of held-out pairs also by the four unlike hands only."""
+    groups = {"": torch.ones(len(rows), dtype=torch.bool)}
+    if split == "pairs":
+        groups[", four hands"] = are_unlike(rows)
+    right = {
+        "name top-1": name_rank == 0, "name top-5": name_rank < 5, "style right": style_rank == 0
+    }  # fmt: skip
+    for group, chosen in groups.items():
+        for metric, good in right.items():
+            if chosen.any():
+                n = int(chosen.sum())
+                yield row(what, f"{metric}, {about}{group}", split, int(good[chosen].sum()), n)
