@@ -14,11 +14,11 @@ from minidalle2.evaluation.emoji.judge import Judge
 from minidalle2.evaluation.emoji.labels import scored
 from minidalle2.evaluation.emoji.naming import naming_rows
 from minidalle2.evaluation.emoji.prompts import (
-    LANGUAGES, Drawn, draw_prompts, judged, real_pictures, sample_rows,
+    LANGUAGES, Drawn, draw_prompts, judged, prompt_of, real_pictures, sample_rows,
 )  # fmt: skip
 from minidalle2.evaluation.judging import load_judge
 from minidalle2.pictures import labelled_grid
-from minidalle2.worlds.emoji.names import data_folder
+from minidalle2.worlds.emoji.names import data_folder, drawings
 
 WHAT = ("judge", "clip", "prompts", "copying")
 SPLITS = ("seen", "pairs")  # whose names the judge knows
@@ -75,14 +75,16 @@ def prompt_rows(judge: Judge, drawn: Drawn, split: str, language: str) -> Iterat
 
 
 def prompts_sheet(judge: Judge, drawn: Drawn) -> Image.Image:
-    """Pictures with their prompts and what the judge took them for."""
+    """Pictures with what they should show (in English: the labels' font has no Chinese letters)
+    and what the judge took them for."""
     rows, images = drawn.rows[:IN_SHEET], drawn.images[:IN_SHEET]
     reading = judged(judge, rows, images)
     cells = []
-    for i, image in enumerate(images):
+    for i, row in enumerate(rows.tolist()):
         said = "right" if not reading.name_rank[i] else f"right name is {reading.name_rank[i] + 1}."
-        label = f"{drawn.prompts[i]} | read as {reading.name[i]}, {reading.style[i]}; {said}"
-        cells.append((label, [image]))
+        asked = prompt_of(*drawings()[row], "English")
+        label = f"{asked} | read as {reading.name[i]}, {reading.style[i]}; {said}"
+        cells.append((label, [images[i]]))
     return labelled_grid(cells, COLUMNS)
 
 
