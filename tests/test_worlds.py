@@ -216,7 +216,9 @@ def test_draw_of_a_folder_needs_its_weights(refuse, worlds, tiny_dalle2, tmp_pat
 def test_evaluate_and_export_say_what_they_can_do(refuse, worlds):
     folder = str(worlds["folder"].path)
     for world in ("critters", folder):
-        assert "shapes only" in refuse("evaluate", "--world", world)
+        said = refuse("evaluate", "--world", world)
+        assert f"no judge for the world {world}" in said and "--world emoji would work" in said
+    assert "emoji only" in refuse("evaluate", "--pictures", "sheets")
     assert "can't be exported" in refuse("export", "--world", folder)
     assert "combinations" not in refuse("export", "--world", "critters", "--split", "phrasings")
     assert "pairs, names" in refuse("export", "--world", "emoji", "--split", "phrasings")
@@ -256,8 +258,8 @@ def long_captions(captioned):
     return with_tails
 
 
-def test_the_judge_is_for_shapes_alone(worlds, tmp_path):
-    with pytest.raises(ValueError, match="pictures of shapes; there is none for the world critt"):
+def test_critters_have_no_judge(worlds, tmp_path):
+    with pytest.raises(ValueError, match="there is no judge for the world critters"):
         next(
             stages.train_stage("judge", worlds["critters"], tmp_path, "smoke", torch.device("cpu"))
         )
