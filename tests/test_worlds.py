@@ -210,8 +210,7 @@ def test_draw_of_a_folder_needs_its_weights(refuse, worlds, tiny_dalle2, tmp_pat
 
 def test_evaluate_and_export_say_what_they_can_do(refuse, worlds):
     folder = str(worlds["folder"].path)
-    for world in ("critters", folder):
-        assert "shapes only" in refuse("evaluate", "--world", world)
+    assert "shapes and of critters only" in refuse("evaluate", "--world", folder)
     assert "can't be exported" in refuse("export", "--world", folder)
     assert "combinations" not in refuse("export", "--world", "critters", "--split", "phrasings")
     assert "pairs, names" in refuse("export", "--world", "emoji", "--split", "phrasings")
@@ -251,11 +250,9 @@ def long_captions(captioned):
     return with_tails
 
 
-def test_the_judge_is_for_shapes_alone(worlds, tmp_path):
-    with pytest.raises(ValueError, match="pictures of shapes; there is none for the world critt"):
-        next(
-            stages.train_stage("judge", worlds["critters"], tmp_path, "smoke", torch.device("cpu"))
-        )
+def test_there_is_no_judge_of_a_folder(worlds, tmp_path):
+    with pytest.raises(ValueError, match="shapes and of critters; there is none for the world cat"):
+        next(stages.train_stage("judge", worlds["folder"], tmp_path, "smoke", torch.device("cpu")))
 
 
 def test_critters_without_their_packages(refuse, monkeypatch):

@@ -4,12 +4,12 @@ import os
 import platform
 import time
 from argparse import Namespace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
-from minidalle2.commands.options import pick_device
-from minidalle2.dalle2 import WEIGHTS
+from minidalle2.commands.options import pick_device, weights_of
 from minidalle2.evaluation.report import WHAT, evaluate
 from minidalle2.training.checkpoints import write_json
 from minidalle2.worlds.world import label_of
@@ -18,16 +18,12 @@ HEADER = f"{'what':8}  {'name':34}  {'split':12}  {'n':>6}  {'accuracy':>8}  95 
 
 
 def run(args: Namespace) -> None:
-    what = chosen(args.what)
-    if (world := label_of(args.world)) != "shapes":
-        raise ValueError(
-            f"evaluate reads drawings of shapes only, and can't judge the world {world} yet; "
-            "--world shapes would work"
-        )
+    known, evaluate_world = report_of(args.world)
+    what = chosen(args.what, known)
     device = pick_device(args.device)
-    folder = args.weights or WEIGHTS / args.world
+    folder = weights_of(args.world, args.weights)
     started, rows = time.monotonic(), []
-    for row in evaluate(folder, device, what, args.n, args.seed):
+    for row in evaluate_world(folder, device, what, args.n, args.seed):
         if not rows:
             print(HEADER)
         print(table_line(row), flush=True)
@@ -38,13 +34,29 @@ def run(args: Namespace) -> None:
         print(f"written to {args.json}")
 
 
-def chosen(text: str) -> list[str]:
+def report_of(world: str) -> tuple[tuple[str, ...], Callable[..., Iterator[dict]]]:
+    """→ what can be measured of a world, and the function that does. Raises ValueError where there
+    is no judge of its drawings."""
+    label = label_of(world)
+    if world == "shapes":
+        return WHAT, evaluate
+    if world == "critters":
+        from minidalle2.evaluation.critters import report
+
+        return report.WHAT, report.evaluate
+    raise ValueError(
+        f"evaluate reads drawings of shapes and of critters only, and can't judge the world {label}"
+        " yet; --world shapes would work"
+    )
+
+
+def chosen(text: str, known: tuple[str, ...] = WHAT) -> list[str]:
     """'prompts,clip' → ['prompts', 'clip']."""
-    what = list(WHAT) if text == "all" else [name.strip() for name in text.split(",")]
+    what = list(known) if text == "all" else [name.strip() for name in text.split(",")]
     for name in what:
-        if name not in WHAT:
+        if name not in known:
             raise ValueError(
-                f"can't evaluate {name!r}; --what takes all or some of {','.join(WHAT)}"
+                f"can't evaluate {name!r}; --what takes all or some of {','.join(known)}"
             )
     return what
 

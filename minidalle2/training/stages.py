@@ -16,6 +16,7 @@ from minidalle2.clip import CLIP, CLIPConfig, clip_loss
 from minidalle2.decoder import Decoder, DecoderConfig
 from minidalle2.degradation import blur, bsr
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
+from minidalle2.evaluation.critters import judge as critters
 from minidalle2.evaluation.judge import Judge, JudgeConfig, judge_data, judge_loss
 from minidalle2.pictures import save_png, to_uint8
 from minidalle2.prior import Prior, PriorConfig, prior_loss
@@ -156,10 +157,14 @@ def upsampler_job(world: World, size: int, device: torch.device) -> Job:
 
 
 def judge_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    """Raises ValueError for a world other than the shapes, whose truth alone is known."""
+    """Raises ValueError for a world whose truth is not known."""
+    if world.name == "critters":
+        model = critters.Judge(critters.JudgeConfig())
+        return Job(model, critters.judge_data, critters.judge_loss)
     if world.name != "shapes":
         raise ValueError(
-            f"the judge reads pictures of shapes; there is none for the world {world.name}"
+            "judges read pictures of shapes and of critters; there is none for the world "
+            f"{world.name}"
         )
     return Job(Judge(JudgeConfig()), judge_data, judge_loss)
 
