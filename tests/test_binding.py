@@ -252,7 +252,7 @@ def test_the_swap_test_needs_clip_alone(tiny, tmp_path):
     assert len(rows) == 6 and all(row["accuracy"] in (0, 0.5, 1) for row in rows)
 
 
-def test_what_is_not_trained_is_said_with_how_to_train_it(tiny, tmp_path, capsys):
+def test_what_is_missing_is_said_with_how_to_get_it(tiny, tmp_path, capsys, monkeypatch):
     def refused(*options: str) -> str:
         assert main(["evaluate", "--world", "critters", *options]) == 2
         said = capsys.readouterr().err
@@ -268,3 +268,5 @@ def test_what_is_not_trained_is_said_with_how_to_train_it(tiny, tmp_path, capsys
     said = refused("--weights", str(weights), "--what", "prompts")
     assert "no judge" in said and f"train judge --world critters --out {weights}" in said
     assert "judge,clip,prompts" in refused("--weights", str(weights), "--what", "probe")
+    monkeypatch.setitem(__import__("sys").modules, "dicebear", None)
+    assert "not installed" in refused("--weights", str(weights))
