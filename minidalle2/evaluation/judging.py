@@ -9,12 +9,13 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from minidalle2.dalle2 import WEIGHTS
 from minidalle2.training.checkpoints import load_model
 
-JUDGED = ("shapes", "emoji")  # worlds
+JUDGED = ("shapes", "emoji", "critters")  # worlds
 
 
 def judge_of(world: str) -> ModuleType:
@@ -48,3 +49,10 @@ def load_judge(world: str, folder: Path, device: torch.device) -> nn.Module:
 def layer(channels_in: int, channels_out: int, stride: int) -> list[nn.Module]:
     convolution = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1)
     return [convolution, nn.GroupNorm(8, channels_out), nn.GELU()]
+
+
+def sized(images: Tensor, size: int) -> Tensor:
+    """(B, 3, S, S), S a multiple of `size` or less → (B, 3, size, size)."""
+    if images.shape[-1] > size:
+        return F.avg_pool2d(images, images.shape[-1] // size)
+    return F.interpolate(images, size=size, mode="bilinear") if images.shape[-1] < size else images

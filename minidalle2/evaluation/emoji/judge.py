@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from minidalle2.evaluation.emoji.labels import known_names, places_in, styles_of
 from minidalle2.evaluation.emoji.worn import moved, worn
-from minidalle2.evaluation.judging import layer
+from minidalle2.evaluation.judging import layer, sized
 from minidalle2.worlds.emoji.backgrounds import compose, sample_backgrounds
 from minidalle2.worlds.emoji.splits import members
 from minidalle2.worlds.emoji.words import STYLES
@@ -90,11 +90,9 @@ def judge_loss(
 def read(judge: Judge, images: Tensor) -> tuple[Tensor, Tensor]:
     """(B, 3, S, S) in [-1, 1], S a multiple of 64 or less → logits of the names, of those only the
     core ones (-inf elsewhere), and of the styles; on the CPU."""
-    if images.shape[-1] > SIZE:
-        images = F.avg_pool2d(images, images.shape[-1] // SIZE)
-    elif images.shape[-1] < SIZE:
-        images = F.interpolate(images, size=SIZE, mode="bilinear")
-    images = images.to(next(judge.parameters()).device, memory_format=torch.channels_last)
+    images = sized(images, SIZE).to(
+        next(judge.parameters()).device, memory_format=torch.channels_last
+    )
     name, style = judge(images)
     return only_core(name.cpu()), style.cpu()
 

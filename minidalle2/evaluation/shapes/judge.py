@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minidalle2.evaluation.judging import layer
+from minidalle2.evaluation.judging import layer, sized
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.scenes import (
     BACKGROUNDS, COLOURS, PLACES, SHAPES, SIZES, SLOTS, WORDS, Scenes, concatenate, sample_scenes,
@@ -116,11 +116,7 @@ def _worn(images: Tensor, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def read(judge: Judge, images: Tensor) -> dict[str, Tensor]:
     """(B, 3, S, S) pictures in [-1, 1], S a multiple of 64 or less → {head: (B, questions)}."""
-    if images.shape[-1] > SIZE:
-        images = F.avg_pool2d(images, images.shape[-1] // SIZE)
-    elif images.shape[-1] < SIZE:
-        images = F.interpolate(images, size=SIZE, mode="bilinear")
-    logits = judge(images.contiguous(memory_format=torch.channels_last))
+    logits = judge(sized(images, SIZE).contiguous(memory_format=torch.channels_last))
     return {name: logit.argmax(-1).cpu() for name, logit in logits.items()}
 
 
