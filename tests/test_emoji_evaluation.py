@@ -170,10 +170,11 @@ def test_texts_are_in_the_order_of_names_and_styles(clip, tokenizer):
 
 
 def test_prompts_are_sampled_without_replacement_and_say_name_and_style():
-    rows = sample_rows("pairs", 500, seed=3)
+    rows = sample_rows(core_members("pairs"), 500, seed=3)
     assert len(rows) == 408 == len(set(rows.tolist()))
-    assert sample_rows("seen", 20, 3).tolist() == sample_rows("seen", 20, 3).tolist()
-    assert sample_rows("seen", 20, 3).tolist() != sample_rows("seen", 20, 4).tolist()
+    seen = core_members("seen")
+    assert sample_rows(seen, 20, 3).tolist() == sample_rows(seen, 20, 3).tolist()
+    assert sample_rows(seen, 20, 3).tolist() != sample_rows(seen, 20, 4).tolist()
     crab = next(name for name in core_names() if name.name == "crab")
     assert prompt_of(crab, "noto", "English") == "a crab in noto style"
     assert prompt_of(crab, "noto", "Chinese") == "noto风格的蟹"
@@ -253,7 +254,7 @@ def test_errors_say_what_would_work(tiny_dalle2, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("minidalle2.evaluation.judging.WEIGHTS", tmp_path)
     said = refused(capsys, "--world", "emoji", "--what", "probe")
     assert "can't evaluate 'probe'" in said and "judge,clip,prompts,copying" in said
-    assert "no judge for the world critters" in refused(capsys, "--world", "critters")
+    assert "no weights for the world critters" in refused(capsys, "--world", "critters")
     assert "no world 'emojis'" in refused(capsys, "--world", "emojis")
     weights = save_tiny(tiny_dalle2, tmp_path / "w")
     said = refused(capsys, "--world", "emoji", "--weights", str(weights), "--device", "cpu")

@@ -12,6 +12,7 @@ import torch
 from minidalle2.dalle2 import MODELS
 from minidalle2.evaluation.judging import judge_of
 from minidalle2.training.checkpoints import load_model, save_model
+from minidalle2.worlds.emoji.names import data_folder
 
 
 def release(run: Path, weights: Path) -> float:
@@ -28,6 +29,8 @@ def release(run: Path, weights: Path) -> float:
             save_model(
                 weights / stage, stage, load_model(run / stage, stage, *classes), torch.float16
             )
+    if weights.name == "emoji":  # whoever shares the weights owes the artists their credits
+        shutil.copytree(data_folder() / "LICENSES", weights / "LICENSES", dirs_exist_ok=True)
     return sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) / 1e6
 
 

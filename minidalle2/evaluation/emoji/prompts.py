@@ -13,7 +13,7 @@ from torch import Tensor
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.evaluation.emoji.judge import SIZE, Judge, read
 from minidalle2.evaluation.emoji.labels import (
-    core_members, known_names, places_in, ranks, styles_of,
+    known_names, places_in, ranks, styles_of,
 )  # fmt: skip
 from minidalle2.pictures import to_uint8
 from minidalle2.training.loop import half_precision
@@ -53,18 +53,16 @@ def prompt_of(name: Name, style: str, language: str) -> str:
     return f"{with_article(spoken(name.name))} in {style} style"
 
 
-def sample_rows(split: str, n: int, seed: int) -> Tensor:
-    """n of the split's core drawings, or all if there are fewer, none twice."""
-    rows = core_members(split)
+def sample_rows(rows: Tensor, n: int, seed: int) -> Tensor:
+    """n of the rows, or all if there are fewer, none twice."""
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
     return rows[order[:n]]
 
 
-def draw_prompts(
-    dalle2: DALLE2, split: str, language: str, n: int, seed: int, sampling: Sampling | None = None
+def draw_rows(
+    dalle2: DALLE2, rows: Tensor, language: str, sampling: Sampling | None = None
 ) -> Drawn:
-    """The same drawings are asked for in both languages."""
-    rows = sample_rows(split, n, seed)
+    """(n,) rows of `drawings()`, asked for in a language, with seeds 0, 1, …"""
     prompts, images = [prompt_of(*drawings()[row], language) for row in rows.tolist()], []
     for i in range(0, len(rows), BATCH):
         seeds = list(range(i, min(i + BATCH, len(rows))))

@@ -11,10 +11,10 @@ from PIL import Image
 from minidalle2.dalle2 import DALLE2
 from minidalle2.evaluation.emoji.copying import copying_rows, copying_sheet
 from minidalle2.evaluation.emoji.judge import Judge
-from minidalle2.evaluation.emoji.labels import scored
+from minidalle2.evaluation.emoji.labels import core_members, scored
 from minidalle2.evaluation.emoji.naming import naming_rows
 from minidalle2.evaluation.emoji.prompts import (
-    LANGUAGES, Drawn, draw_prompts, judged, prompt_of, real_pictures, sample_rows,
+    LANGUAGES, Drawn, draw_rows, judged, prompt_of, real_pictures, sample_rows,
 )  # fmt: skip
 from minidalle2.evaluation.judging import load_judge
 from minidalle2.pictures import labelled_grid
@@ -43,10 +43,14 @@ def evaluate(
     """
     dalle2 = DALLE2.load(folder, device)
     judge = load_judge("emoji", folder, device) if {"judge", "prompts"} & set(what) else None
-    drawn = cache(lambda split, language: draw_prompts(dalle2, split, language, n, seed))
+    drawn = cache(  # the same drawings are asked for in both languages
+        lambda split, language: draw_rows(
+            dalle2, sample_rows(core_members(split), n, seed), language
+        )
+    )
     if "judge" in what:
         for split in SPLITS:
-            rows = sample_rows(split, REAL, seed)
+            rows = sample_rows(core_members(split), REAL, seed)
             reading = judged(judge, rows, real_pictures(rows))
             yield from scored(
                 "judge", "real drawings", split, rows, reading.name_rank, reading.style_rank
