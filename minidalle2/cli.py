@@ -147,7 +147,8 @@ def _add_evaluate(parser: _Parser) -> None:
     _add_weights(parser)
     parser.add_argument(
         "--what", default="all", metavar="LIST",
-        help="all, or some of judge,clip,probe,prompts (default all)",
+        help="all, or some of judge,clip,probe,prompts; of emoji judge,clip,prompts,copying "
+        "(default all)",
     )  # fmt: skip
     parser.add_argument(
         "-n", type=_integer(1, 100_000), default=500, metavar="N",
@@ -155,6 +156,10 @@ def _add_evaluate(parser: _Parser) -> None:
     )  # fmt: skip
     _add_seed(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DIR",
+        help="write sheets of what was drawn there (emoji only)",
+    )  # fmt: skip
     _add_device(parser)
 
 

@@ -1,6 +1,7 @@
 """Tensors ⇄ PNG files, and many pictures with their labels in one."""
 
 import textwrap
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,10 @@ CELL = 128  # least side of a picture in a grid; smaller ones are enlarged, thei
 GAP = 12
 FONT_SIZE, LINE_HEIGHT = 14, 20
 LINES = 8  # of a label; what is longer ends in …
+CHINESE_FONTS = (  # files of Windows, macOS and Linux
+    "msyh.ttc", "Hiragino Sans GB.ttc", "STHeiti Medium.ttc", "NotoSansCJK-Regular.ttc",
+    "wqy-microhei.ttc", "DroidSansFallbackFull.ttf",
+)  # fmt: skip
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 
 
@@ -53,7 +58,8 @@ def labelled_grid(cells: list[tuple[str, list[Tensor]]], columns: int) -> Image.
     side = cells[0][1][0].shape[-1]
     side *= max(1, CELL // side)
     width = max(len(pictures) for _, pictures in cells) * (side + GAP) - GAP
-    labels = [wrap(label, _font(), width) for label, _ in cells]
+    font = font_for("".join(label for label, _ in cells))
+    labels = [wrap(label, font, width) for label, _ in cells]
     rows = [labels[i : i + columns] for i in range(0, len(cells), columns)]
     heights = [side + max(map(len, row)) * LINE_HEIGHT + GAP for row in rows]
     grid = Image.new("RGB", (columns * (width + GAP) + GAP, sum(heights) + GAP), PAPER)
@@ -64,13 +70,21 @@ def labelled_grid(cells: list[tuple[str, list[Tensor]]], columns: int) -> Image.
             enlarged = to_pillow(picture).resize((side, side), Image.Resampling.NEAREST)
             grid.paste(enlarged, (left + k * (side + GAP), top))
         text = "\n".join(labels[i])
-        ImageDraw.Draw(grid).text((left, top + side + 4), text, INK, _font(), spacing=4)
+        ImageDraw.Draw(grid).text((left, top + side + 4), text, INK, font, spacing=4)
     return grid
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(FONT_SIZE)
+def font_for(text: str) -> ImageFont.FreeTypeFont:
+    """Pillow's own font, or, where that lacks a letter, the system's Chinese one if it has one."""
+    own = ImageFont.load_default(FONT_SIZE)
+    missing = bytes(own.getmask("\uffff"))
+    if not any(bytes(own.getmask(letter)) == missing for letter in set(text)):
+        return own
+    for name in CHINESE_FONTS:
+        with suppress(OSError):
+            return ImageFont.truetype(name, FONT_SIZE)
+    return own  # which shows boxes
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:

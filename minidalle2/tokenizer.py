@@ -24,6 +24,11 @@ BYTES = _PRINTABLE + [b for b in range(256) if b not in set(_PRINTABLE)]
 PIECES = re.compile(
     rb" ?[a-zA-Z\x80-\xff]+| ?[0-9]+| ?[^ \t\n\r\f\va-zA-Z0-9\x80-\xff]+|[ \t\n\r\f\v]+"
 )
+# A word is one Han character, for Chinese has no spaces, or a run of anything but Han characters,
+# spaces and punctuation (ASCII's, Chinese).
+WORDS = re.compile(
+    r"[\u3400-\u9fff]|[^\s!-/:-@\[-`{-~\u3400-\u9fff\u3000-\u303f\uff01-\uff0f\uff1a-\uff20]+"
+)
 Pair = tuple[int, int]
 
 
@@ -164,4 +169,4 @@ def merge(ids: list[int], pair: Pair, new_id: int) -> list[int]:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"[^\s!-/:-@\[-`{-~]+", text.lower())  # all but spaces and ASCII punctuation
+    return WORDS.findall(text.lower())

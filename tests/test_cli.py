@@ -12,9 +12,10 @@ from tiny_model import save_tiny
 from torch import nn
 
 from minidalle2.cli import main
-from minidalle2.commands import draw, evaluate, train
+from minidalle2.commands import draw, train
 from minidalle2.commands.options import pick_device
 from minidalle2.dalle2 import Sampling
+from minidalle2.evaluation.shapes import report
 from minidalle2.pictures import load_png, wrap
 from minidalle2.training import stages
 from minidalle2.training.loop import Step
@@ -259,7 +260,7 @@ def test_evaluate_prints_a_table_and_writes_json(tmp_path, monkeypatch, capsys):
         asked.call = (str(folder), device.type, what, n, seed)
         yield from ROWS
 
-    monkeypatch.setattr(evaluate, "evaluate", rows)
+    monkeypatch.setattr(report, "evaluate", rows)
     file = tmp_path / "new" / "results.json"
     command = ["evaluate", "--weights", "w", "--what", "prompts,clip", "-n", "9", "--seed", "4"]
     assert main([*command, "--json", str(file), "--device", "cpu"]) == 0

@@ -22,7 +22,7 @@ from minidalle2.worlds.critters.scenes import (
     BLOOMS, COLOURS, EYES, GROUP, HELD_OUT_BODIES, HELD_OUT_MOUTHS, HELD_OUT_POTS, MOUTHS, NO_BLOOM,
     OPTIONS, SHAPES, Critter, Sprout, exists, held_out_pairs, sample, sample_group, swapped,
 )  # fmt: skip
-from minidalle2.worlds.critters.world import GROUPS, OTHERS, Critters, _planned
+from minidalle2.worlds.critters.world import GROUPS, OTHERS, Critters, planned
 
 RED_CRITTER = Critter("round", "red", "horns", "blue", "happy", "smile", "white")
 RED_TULIP = Sprout("tulip", "red", "pot", "blue", "happy", "smile", "white")
@@ -30,7 +30,7 @@ RED_TULIP = Sprout("tulip", "red", "pot", "blue", "happy", "smile", "white")
 
 @pytest.fixture(scope="module")
 def plan():
-    scenes, shifts = _planned(GROUPS, OTHERS)
+    scenes, shifts = planned(GROUPS, OTHERS)
     return scenes, shifts
 
 

@@ -24,7 +24,7 @@ from minidalle2.worlds.emoji.drawings import pictures
 from minidalle2.worlds.emoji.export import export
 from minidalle2.worlds.emoji.jitter import jitter
 from minidalle2.worlds.emoji.names import drawings, names
-from minidalle2.worlds.emoji.near_misses import GROUP, sample_near_misses
+from minidalle2.worlds.emoji.near_misses import GROUP, sample_near_misses, sample_sheet
 from minidalle2.worlds.emoji.splits import (
     SPLITS, held_out_names, held_out_pairs, hidden, members, split_of,
 )  # fmt: skip
@@ -53,16 +53,18 @@ def captions_of(split: str, n: int = 20_000) -> tuple[tuple, ...]:
 def watched(monkeypatch):
     """Every drawing that the world lays on a background, by its pixels' place in `drawings()`."""
     used: set[int] = set()
-    choose, near = emoji_world.shuffled, emoji_world.sample_near_misses
+    choose = emoji_world.shuffled
 
     def watch(rows):
         used.update(rows.tolist())
         return rows
 
     monkeypatch.setattr(emoji_world, "shuffled", lambda *a: watch(choose(*a)))
-    monkeypatch.setattr(
-        emoji_world, "sample_near_misses", lambda *a: (lambda r, b: (watch(r), b))(*near(*a))
-    )
+    for name in ("sample_near_misses", "sample_sheet"):
+        sample = getattr(emoji_world, name)
+        monkeypatch.setattr(
+            emoji_world, name, lambda *a, s=sample: (lambda r, b: (watch(r), b))(*s(*a))
+        )
     return used
 
 
@@ -102,6 +104,7 @@ def test_no_batch_of_training_shows_a_held_out_drawing(watched):
     for _ in range(6):
         world.captioned(5_000, g, size=1)
         world.near_misses(5_000, g, size=1)
+        world.contrasting(64, g)
         world.crops(2_000, g, 64)
     assert watched <= set(members("train").tolist())
     assert len(watched) == len(members("train"))  # all of them were shown, too
@@ -330,6 +333,20 @@ def test_near_misses_differ_in_one_thing():
             assert other.subgroup == name.subgroup
             changes["name" if thing[0] else "style" if thing[1] else "background"] += 1
     assert changes["style"] > 900 and changes["name"] > 1_350 and changes["background"] >= 1_000
+
+
+def test_a_sheet_is_by_one_hand_on_one_background():
+    hands, whites = set(), 0
+    for seed in range(30):
+        rows, backgrounds = sample_sheet(100, generator(seed))
+        assert len(set(rows.tolist())) == 100  # each has another name
+        assert len({drawings()[i].style for i in rows.tolist()}) == 1
+        assert len(set(backgrounds.tolist())) == 1
+        shows = contrast()[rows, backgrounds] >= CONTRAST
+        assert shows.all() or backgrounds[0] == WHITE
+        hands.add(drawings()[int(rows[0])].style)
+        whites += int(backgrounds[0] == WHITE)
+    assert len(hands) == 6 and 8 <= whites <= 22
 
 
 def test_captions_of_near_misses_all_differ():

@@ -34,6 +34,14 @@ def test_what_is_shipped_draws_the_same(tiny_dalle2, tmp_path):
             torch.testing.assert_close(tensor, before[name], rtol=1e-3, atol=1e-6)
 
 
+def test_emoji_weights_come_with_their_licences(tiny_dalle2, tmp_path):
+    release(save_tiny(tiny_dalle2, tmp_path / "run"), tmp_path / "emoji")
+    credits = (tmp_path / "emoji" / "LICENSES" / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    assert "OpenMoji" in credits and "CC BY-SA 4.0" in credits
+    release(tmp_path / "run", tmp_path / "other")
+    assert not (tmp_path / "other" / "LICENSES").exists()
+
+
 def test_a_broken_run_is_not_released(tiny_dalle2, tmp_path):
     run = save_tiny(tiny_dalle2, tmp_path / "run")
     (run / "prior" / "model.safetensors").write_bytes(b"half")

@@ -175,6 +175,12 @@ def test_unseen_words(trained):
     assert trained.unseen_words("A RED circle.") == []
 
 
+def test_each_han_character_is_a_word():
+    tokenizer = Tokenizer.train(["noto风格的红心，蓝色背景", "a red heart"])
+    assert tokenizer.words == set("风格的红心蓝色背景") | {"noto", "a", "red", "heart"}
+    assert tokenizer.unseen_words("红苹果，noto风格（蓝）") == ["苹", "果"]
+
+
 @settings(max_examples=20, deadline=None)
 @given(text=st.text())
 def test_save_and_load(trained, tmp_path_factory, text):

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from minidalle2.dalle2 import DALLE2, WEIGHTS, Sampling
-from minidalle2.evaluation.judge import HEADS, answers_of, read
-from minidalle2.evaluation.prompts import follows, prompt_row
-from minidalle2.evaluation.report import _pictures_read, load_judge
-from minidalle2.evaluation.retrieval import recall_at_1
+from minidalle2.evaluation.judging import load_judge
+from minidalle2.evaluation.shapes.judge import HEADS, answers_of, read
+from minidalle2.evaluation.shapes.prompts import follows, prompt_row
+from minidalle2.evaluation.shapes.report import _pictures_read
+from minidalle2.evaluation.shapes.retrieval import recall_at_1
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.scenes import sample_scenes
 
@@ -27,7 +28,7 @@ def dalle2():
 
 @pytest.fixture(scope="module")
 def judge():
-    return load_judge(SHAPES, CPU)
+    return load_judge("shapes", SHAPES, CPU)
 
 
 def test_size():

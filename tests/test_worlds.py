@@ -63,8 +63,13 @@ class TestInterface:
             # a shapes group may keep the base where no change was fit
             assert len(set(group)) >= len(group) - (kind == "shapes")
 
+    def test_contrasting(self, worlds, kind):
+        pictures, captions = worlds[kind].contrasting(37, generator())
+        assert pictures.shape == (37, 3, 32, 32) and pictures.abs().max() <= 1
+        assert len(captions) == 37 and len(set(captions)) > 8
+
     def test_same_generator_same_batch(self, worlds, kind):
-        for make in ("captioned", "near_misses"):
+        for make in ("captioned", "near_misses", "contrasting"):
             a, b, other = (getattr(worlds[kind], make)(16, generator(s)) for s in (3, 3, 4))
             assert torch.equal(a[0], b[0]) and a[1] == b[1] and a[1] != other[1]
         crops = [worlds[kind].crops(16, generator(s), 64) for s in (3, 3, 4)]
@@ -210,8 +215,9 @@ def test_draw_of_a_folder_needs_its_weights(refuse, worlds, tiny_dalle2, tmp_pat
 
 def test_evaluate_and_export_say_what_they_can_do(refuse, worlds):
     folder = str(worlds["folder"].path)
-    for world in ("critters", folder):
-        assert "shapes only" in refuse("evaluate", "--world", world)
+    said = refuse("evaluate", "--world", folder)
+    assert f"no judge for the world {folder}" in said and "--world emoji" in said
+    assert "emoji only" in refuse("evaluate", "--pictures", "sheets")
     assert "can't be exported" in refuse("export", "--world", folder)
     assert "combinations" not in refuse("export", "--world", "critters", "--split", "phrasings")
     assert "pairs, names" in refuse("export", "--world", "emoji", "--split", "phrasings")
@@ -251,11 +257,9 @@ def long_captions(captioned):
     return with_tails
 
 
-def test_the_judge_is_for_shapes_alone(worlds, tmp_path):
-    with pytest.raises(ValueError, match="pictures of shapes; there is none for the world critt"):
-        next(
-            stages.train_stage("judge", worlds["critters"], tmp_path, "smoke", torch.device("cpu"))
-        )
+def test_there_is_no_judge_of_a_folder(worlds, tmp_path):
+    with pytest.raises(ValueError, match="there is no judge for the world cat"):
+        next(stages.train_stage("judge", worlds["folder"], tmp_path, "smoke", torch.device("cpu")))
 
 
 def test_critters_without_their_packages(refuse, monkeypatch):

@@ -10,19 +10,27 @@ from pathlib import Path
 import torch
 
 from minidalle2.dalle2 import MODELS
-from minidalle2.evaluation.judge import Judge, JudgeConfig
+from minidalle2.evaluation.judging import judge_of
 from minidalle2.training.checkpoints import load_model, save_model
+from minidalle2.worlds.emoji.names import data_folder
 
 
 def release(run: Path, weights: Path) -> float:
-    """Copy every stage of `run` that is there into `weights`; → megabytes in all."""
+    """Copy every stage of `run` that is there into `weights`, a folder that is named after its
+    world; → megabytes in all."""
     weights.mkdir(parents=True, exist_ok=True)
     shutil.copy(run / "tokenizer.json", weights / "tokenizer.json")
-    for stage, classes in {**MODELS, "judge": (JudgeConfig, Judge)}.items():
+    stages = dict(MODELS)
+    if (run / "judge").is_dir():
+        judge = judge_of(weights.name)
+        stages["judge"] = (judge.JudgeConfig, judge.Judge)
+    for stage, classes in stages.items():
         if (run / stage).is_dir():
             save_model(
                 weights / stage, stage, load_model(run / stage, stage, *classes), torch.float16
             )
+    if weights.name == "emoji":  # whoever shares the weights owes the artists their credits
+        shutil.copytree(data_folder() / "LICENSES", weights / "LICENSES", dirs_exist_ok=True)
     return sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) / 1e6
 
 

@@ -16,7 +16,7 @@ from minidalle2.clip import CLIP, CLIPConfig, clip_loss
 from minidalle2.decoder import Decoder
 from minidalle2.degradation import blur, bsr
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
-from minidalle2.evaluation.judge import Judge, JudgeConfig, judge_data, judge_loss
+from minidalle2.evaluation.judging import judge_of
 from minidalle2.pictures import save_png, to_uint8
 from minidalle2.prior import Prior, prior_loss
 from minidalle2.tokenizer import Tokenizer
@@ -155,12 +155,9 @@ def upsampler_job(world: World, size: int, device: torch.device) -> Job:
 
 
 def judge_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    """Raises ValueError for a world other than the shapes, whose truth alone is known."""
-    if world.name != "shapes":
-        raise ValueError(
-            f"the judge reads pictures of shapes; there is none for the world {world.name}"
-        )
-    return Job(Judge(JudgeConfig()), judge_data, judge_loss)
+    """Raises ValueError for a world that has no judge."""
+    judge = judge_of(world.name)
+    return Job(judge.Judge(judge.JudgeConfig()), judge.judge_data, judge.judge_loss)
 
 
 JOBS: dict[str, Callable[[World, Path, torch.device, Recipe], Job]] = {

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from minidalle2.evaluation.prompts import wilson_interval
+from minidalle2.evaluation.rows import wilson_interval
 from minidalle2.teaching.checks.compare import CheckFailed, call, compare
 
 

@@ -35,10 +35,10 @@ class Critters:
     name = "critters"
 
     def __init__(self, cache: Path | None = None, groups: int = GROUPS, others: int = OTHERS):
-        self.scenes, shifts = _planned(groups, others)
+        self.scenes, shifts = planned(groups, others)
         parts = torch.arange(len(self.scenes)).split([groups * GROUP, others, others])
         self._rows = dict(zip(SPLITS, parts, strict=True))
-        self._stored = _drawn(self.scenes, shifts, cache or cache_folder())
+        self._stored = drawn(self.scenes, shifts, cache or cache_folder())
 
     def captioned(
         self, n: int, generator: torch.Generator, split: str = "train", size: int = 32
@@ -85,7 +85,7 @@ class Critters:
         return self._stored.pictures(rows, size), captions
 
 
-def _planned(groups: int, others: int) -> tuple[list[Scene], list[float]]:
+def planned(groups: int, others: int) -> tuple[list[Scene], list[float]]:
     """→ all scenes, split after split, and how far each stands off the middle, in per cent.
 
     `seen` scenes follow the rules of training, but no training picture shows the same.
@@ -100,7 +100,7 @@ def _planned(groups: int, others: int) -> tuple[list[Scene], list[float]]:
     return scenes, [drawing.shift_of(rng) for _ in scenes]
 
 
-def _drawn(scenes: list[Scene], shifts: list[float], cache: Path) -> Stored:
+def drawn(scenes: list[Scene], shifts: list[float], cache: Path) -> Stored:
     """The pictures as they were kept, or else drawn now and kept."""
     lines = [
         json.dumps({"kind": type(scene).__name__.lower(), **asdict(scene), "shift": shift})

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidalle2.clip import CLIP
-from minidalle2.evaluation.judge import HEADS, answers_of
+from minidalle2.evaluation.shapes.judge import HEADS, answers_of
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.scenes import Scenes, sample_scenes
 

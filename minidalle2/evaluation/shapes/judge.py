@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minidalle2.evaluation.judging import layer, sized
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.scenes import (
     BACKGROUNDS, COLOURS, PLACES, SHAPES, SIZES, SLOTS, WORDS, Scenes, concatenate, sample_scenes,
@@ -43,10 +44,10 @@ class Judge(nn.Module):
         w = config.width
         self.body = nn.Sequential(
             nn.PixelUnshuffle(2),  # (B, 12, 32, 32)
-            *_layer(12, w, 1), *_layer(w, w, 1),
-            *_layer(w, 2 * w, 2), *_layer(2 * w, 2 * w, 1),  # (B, 2w, 16, 16)
-            *_layer(2 * w, 2 * w, 2), *_layer(2 * w, 2 * w, 1),  # (B, 2w, 8, 8)
-            *_layer(2 * w, 2 * w, 2),  # (B, 2w, 4, 4)
+            *layer(12, w, 1), *layer(w, w, 1),
+            *layer(w, 2 * w, 2), *layer(2 * w, 2 * w, 1),  # (B, 2w, 16, 16)
+            *layer(2 * w, 2 * w, 2), *layer(2 * w, 2 * w, 1),  # (B, 2w, 8, 8)
+            *layer(2 * w, 2 * w, 2),  # (B, 2w, 4, 4)
             nn.Flatten(),
             nn.Linear(2 * w * 16, 128), nn.LayerNorm(128), nn.GELU(),
         )  # fmt: skip
@@ -58,11 +59,6 @@ class Judge(nn.Module):
         return {
             name: part.reshape(-1, *HEADS[name]) for name, part in zip(HEADS, parts, strict=True)
         }
-
-
-def _layer(channels_in: int, channels_out: int, stride: int) -> list[nn.Module]:
-    convolution = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1)
-    return [convolution, nn.GroupNorm(8, channels_out), nn.GELU()]
 
 
 def answers_of(scenes: Scenes) -> dict[str, Tensor]:
@@ -120,11 +116,7 @@ def _worn(images: Tensor, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def read(judge: Judge, images: Tensor) -> dict[str, Tensor]:
     """(B, 3, S, S) pictures in [-1, 1], S a multiple of 64 or less → {head: (B, questions)}."""
-    if images.shape[-1] > SIZE:
-        images = F.avg_pool2d(images, images.shape[-1] // SIZE)
-    elif images.shape[-1] < SIZE:
-        images = F.interpolate(images, size=SIZE, mode="bilinear")
-    logits = judge(images.contiguous(memory_format=torch.channels_last))
+    logits = judge(sized(images, SIZE).contiguous(memory_format=torch.channels_last))
     return {name: logit.argmax(-1).cpu() for name, logit in logits.items()}
 
 

@@ -1,12 +1,11 @@
 """Prompt accuracy: how many pictures of fresh prompts show all that was asked for?"""
 
-import math
-
 import torch
 from torch import Tensor
 
 from minidalle2.dalle2 import DALLE2, Sampling
-from minidalle2.evaluation.judge import NOTHING, Judge, read, word_of
+from minidalle2.evaluation.rows import row
+from minidalle2.evaluation.shapes.judge import NOTHING, Judge, read, word_of
 from minidalle2.training.loop import half_precision
 from minidalle2.worlds.shapes.captions import describe
 from minidalle2.worlds.shapes.scenes import SLOTS, WORDS, Scenes, sample_scenes
@@ -41,11 +40,7 @@ def prompt_row(
         with half_precision(dalle2.device):  # as in training; twice as fast
             made = dalle2.generate(prompts[i : i + BATCH], seeds, sampling)
         right += int(follows(scenes[i : i + BATCH], read(judge, made.image128)).sum())
-    low, high = wilson_interval(right, n)
-    return {
-        "what": "prompts", "name": name, "split": split, "n": n,
-        "accuracy": right / n, "low": low, "high": high,
-    }  # fmt: skip
+    return row("prompts", name, split, right, n)
 
 
 def follows(scenes: Scenes, answers: dict[str, Tensor]) -> Tensor:
@@ -76,11 +71,3 @@ def _follows(scenes: Scenes, answers: dict[str, Tensor], b: int) -> bool:
     background = answers["background"][b, 0] == scenes.background[b]
     same_background = bool(background) or not scenes.says_background[b]
     return same_objects and same_background and word_of(answers["letters"][b]) == word
-
-
-def wilson_interval(right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share, which stays inside [0, 1] also near its ends."""
-    z, share = 1.96, right / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,103 @@
+"""The judge: a small convolutional network that says what an emoji shows, and whose style it is in.
+
+(B, 3, 64, 64) → logits of the names that the split `train` draws, and of the six styles. It trains
+on drawings of `train` alone, so what is held out from the stages is held out from it, too: a name
+in a style it has never seen together. It shares no weights with what it judges. Larger pictures
+are averaged down to 64 px first.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minidalle2.evaluation.emoji.labels import known_names, places_in, styles_of
+from minidalle2.evaluation.emoji.worn import moved, worn
+from minidalle2.evaluation.judging import layer, sized
+from minidalle2.worlds.emoji.backgrounds import compose, sample_backgrounds
+from minidalle2.worlds.emoji.splits import members
+from minidalle2.worlds.emoji.words import STYLES
+from minidalle2.worlds.emoji.world import draw
+from minidalle2.worlds.stored import shuffled
+
+SIZE = 64
+SMOOTHING = 0.1  # of the labels (Szegedy et al. 2016): six drawings a name are soon known by heart
+
+
+@dataclass
+class JudgeConfig:
+    widths: tuple[int, ...] = (32, 48, 128, 192)  # channels at 32, 16, 8 and 4 px
+    names: int = field(default_factory=lambda: len(known_names()))
+    styles: int = len(STYLES)
+
+
+class Judge(nn.Module):
+    """(B, 3, 64, 64) → (B, names) and (B, styles) logits."""
+
+    def __init__(self, config: JudgeConfig):
+        super().__init__()
+        self.config = config
+        w32, w16, w8, w4 = config.widths
+        self.body = nn.Sequential(
+            nn.PixelUnshuffle(2), *layer(12, w32, 1),  # (B, w32, 32, 32)
+            *layer(w32, w16, 2), Residual(w16),  # (B, w16, 16, 16)
+            *layer(w16, w8, 2), Residual(w8),  # (B, w8, 8, 8)
+            *layer(w8, w4, 2), *layer(w4, w4, 1),  # (B, w4, 4, 4)
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(w4),
+        )  # fmt: skip
+        self.name = nn.Linear(w4, config.names)
+        self.style = nn.Linear(w4, config.styles)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.body(images)
+        return self.name(features).float(), self.style(features).float()
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a way around them (He et al. 2016)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.layers = nn.Sequential(*layer(channels, channels, 1), *layer(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+def judge_data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Drawings of `train`, no other, moved and worn, and which name and style each is of."""
+    rows = shuffled(members("train"), n, generator)
+    drawn = moved(draw(rows, SIZE), generator)
+    images = worn(compose(drawn, sample_backgrounds(rows, generator)), generator)
+    return images, places_in(known_names(), rows), styles_of(rows)
+
+
+def judge_loss(
+    judge: Judge, batch: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
+) -> Tensor:
+    """The sum of the cross-entropies of name and style."""
+    device = next(judge.parameters()).device
+    images, *truth = (part.to(device) for part in batch)
+    logits = judge(images.contiguous(memory_format=torch.channels_last))
+    return sum(
+        F.cross_entropy(guess, right, label_smoothing=SMOOTHING)
+        for guess, right in zip(logits, truth, strict=True)
+    )
+
+
+@torch.no_grad()
+def read(judge: Judge, images: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 3, S, S) in [-1, 1], S a multiple of 64 or less → logits of the names, of those only the
+    core ones (-inf elsewhere), and of the styles; on the CPU."""
+    images = sized(images, SIZE).to(
+        next(judge.parameters()).device, memory_format=torch.channels_last
+    )
+    name, style = judge(images)
+    return only_core(name.cpu()), style.cpu()
+
+
+def only_core(name: Tensor) -> Tensor:
+    """(B, names): symbols and clocks, which no test asks for, get -inf."""
+    other = torch.tensor([known.tier != "core" for known in known_names()])
+    return name.masked_fill(other, float("-inf"))

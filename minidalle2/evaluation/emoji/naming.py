@@ -1,0 +1,59 @@
+"""CLIP's zero-shot naming: which of the 1,200 core names, and which of the six styles, is this?
+
+A name's embedding is the mean of those of its texts in all styles, a style's of its texts with all
+names: an ensemble of prompts (Radford et al. 2021, section 3.1.4).
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minidalle2.clip import CLIP
+from minidalle2.evaluation.emoji.labels import (
+    core_members, core_names, places_in, ranks, scored, styles_of,
+)  # fmt: skip
+from minidalle2.evaluation.emoji.prompts import LANGUAGES, prompt_of, real_pictures
+from minidalle2.tokenizer import Tokenizer
+from minidalle2.training.loop import half_precision
+from minidalle2.worlds.emoji.words import STYLES
+
+BATCH = 512
+
+
+def naming_rows(clip: CLIP, tokenizer: Tokenizer) -> Iterator[dict]:
+    """All core drawings of each split, on white."""
+    z_texts = {language: embed_texts(clip, tokenizer, language) for language in LANGUAGES}
+    for split in ("seen", "pairs", "names"):
+        rows = core_members(split)
+        z_i = embed_drawings(clip, rows)
+        for language, z_t in z_texts.items():
+            name, style = answer_ranks(z_i, z_t, places_in(core_names(), rows), styles_of(rows))
+            yield from scored("clip", language, split, rows, name, style)
+
+
+def answer_ranks(z_i: Tensor, z_t: Tensor, name: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
+    """Pictures (n, E), texts (names, styles, E) and the right answers (n,) → the answers' ranks."""
+    of_names, of_styles = (F.normalize(z_t.mean(k), dim=-1) for k in (1, 0))
+    return ranks(z_i @ of_names.T, name), ranks(z_i @ of_styles.T, style)
+
+
+@torch.no_grad()
+def embed_texts(clip: CLIP, tokenizer: Tokenizer, language: str) -> Tensor:
+    """→ (names, styles, E), of unit length."""
+    device = next(clip.parameters()).device
+    texts = [prompt_of(name, style, language) for name in core_names() for style in STYLES]
+    parts = [tokenizer.cut(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
+    with half_precision(device):
+        z_t = torch.cat([clip.encode_text(part.to(device)).cpu() for part in parts])
+    return z_t.view(len(core_names()), len(STYLES), -1)
+
+
+@torch.no_grad()
+def embed_drawings(clip: CLIP, rows: Tensor) -> Tensor:
+    """(n,) rows of `drawings()` → (n, E), of unit length."""
+    device, size = next(clip.parameters()).device, clip.config.image_size
+    with half_precision(device):
+        parts = [clip.encode_image(real_pictures(r, size).to(device)) for r in rows.split(BATCH)]
+    return torch.cat(parts).cpu()

@@ -1,0 +1,97 @@
+"""All that is measured of weights for the emoji, as rows of one table."""
+
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from minidalle2.dalle2 import DALLE2
+from minidalle2.evaluation.emoji.copying import copying_rows, copying_sheet
+from minidalle2.evaluation.emoji.judge import Judge
+from minidalle2.evaluation.emoji.labels import core_members, scored
+from minidalle2.evaluation.emoji.naming import naming_rows
+from minidalle2.evaluation.emoji.prompts import (
+    LANGUAGES, Drawn, draw_rows, judged, prompt_of, real_pictures, sample_rows,
+)  # fmt: skip
+from minidalle2.evaluation.judging import load_judge
+from minidalle2.pictures import labelled_grid
+from minidalle2.worlds.emoji.names import data_folder, drawings
+
+WHAT = ("judge", "clip", "prompts", "copying")
+SPLITS = ("seen", "pairs")  # whose names the judge knows
+REAL = 2_000  # real drawings that the judge reads, of each split at most
+IN_SHEET, COLUMNS = 48, 8
+
+
+def evaluate(
+    folder: Path,
+    device: torch.device,
+    what: list[str],
+    n: int,
+    seed: int,
+    pictures: Path | None = None,
+) -> Iterator[dict]:
+    """Rows {what, name, split, n, accuracy, low, high} for the weights in `folder`.
+
+    `judge`: what the judge makes of real drawings, the ceiling of `prompts`. `clip`: zero-shot
+    naming. `prompts`: pictures drawn of n prompts, for each language and split. `copying`: how many
+    of those drawn of held-out pairs are near-copies of a training picture. Sheets of what was drawn
+    go into the folder `pictures`.
+    """
+    dalle2 = DALLE2.load(folder, device)
+    judge = load_judge("emoji", folder, device) if {"judge", "prompts"} & set(what) else None
+    drawn = cache(  # the same drawings are asked for in both languages
+        lambda split, language: draw_rows(
+            dalle2, sample_rows(core_members(split), n, seed), language
+        )
+    )
+    if "judge" in what:
+        for split in SPLITS:
+            rows = sample_rows(core_members(split), REAL, seed)
+            reading = judged(judge, rows, real_pictures(rows))
+            yield from scored(
+                "judge", "real drawings", split, rows, reading.name_rank, reading.style_rank
+            )
+    if "clip" in what:
+        yield from naming_rows(dalle2.clip, dalle2.tokenizer)
+    if "prompts" in what:
+        for split in SPLITS:
+            for language in LANGUAGES:
+                made = drawn(split, language)
+                if pictures:
+                    save(prompts_sheet(judge, made), pictures / f"prompts_{split}_{language}.png")
+                yield from prompt_rows(judge, made, split, language)
+    if "copying" in what:
+        made = drawn("pairs", "English")
+        if pictures:
+            save(copying_sheet(made), pictures / "copying.png")
+            licences = data_folder() / "LICENSES"  # they must stay with the drawings
+            shutil.copytree(licences, pictures / "LICENSES", dirs_exist_ok=True)
+        yield from copying_rows(made)
+
+
+def prompt_rows(judge: Judge, drawn: Drawn, split: str, language: str) -> Iterator[dict]:
+    reading = judged(judge, drawn.rows, drawn.images)
+    yield from scored("prompts", language, split, drawn.rows, reading.name_rank, reading.style_rank)
+
+
+def prompts_sheet(judge: Judge, drawn: Drawn) -> Image.Image:
+    """Pictures with what they should show (in English: the labels' font has no Chinese letters)
+    and what the judge took them for."""
+    rows, images = drawn.rows[:IN_SHEET], drawn.images[:IN_SHEET]
+    reading = judged(judge, rows, images)
+    cells = []
+    for i, row in enumerate(rows.tolist()):
+        said = "right" if not reading.name_rank[i] else f"right name is {reading.name_rank[i] + 1}."
+        asked = prompt_of(*drawings()[row], "English")
+        label = f"{asked} | read as {reading.name[i]}, {reading.style[i]}; {said}"
+        cells.append((label, [images[i]]))
+    return labelled_grid(cells, COLUMNS)
+
+
+def save(sheet: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
