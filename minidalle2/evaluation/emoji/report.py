@@ -40,9 +40,9 @@ def evaluate(
     """Rows {what, name, split, n, accuracy, low, high} for the weights in `folder`.
 
     `judge`: what the judge makes of real drawings, the ceiling of `prompts`. `clip`: zero-shot
-    naming, for which tokenizer and CLIP are enough. `prompts`: pictures drawn of n prompts, for each language and split. `copying`: how many
-    of those drawn of held-out pairs are near-copies of a training picture. Sheets of what was drawn
-    go into the folder `pictures`.
+    naming, for which tokenizer and CLIP are enough. `prompts`: pictures drawn of n prompts, for
+    each language and split. `copying`: how many of those drawn of held-out pairs are near-copies
+    of a training picture. Sheets of what was drawn go into the folder `pictures`.
     """
     draws = bool({"prompts", "copying"} & set(what))
     dalle2 = DALLE2.load(folder, device) if draws else None
