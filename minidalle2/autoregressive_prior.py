@@ -193,7 +193,7 @@ class AutoregressivePrior(nn.Module):
 def autoregressive_prior_loss(
     prior: AutoregressivePrior, batch: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
 ) -> Tensor:
-    """Mean cross-entropy, in nats, of the buckets of (unit z_i, unit z_t, tokens); ln N at first."""
+    """Mean cross-entropy of the buckets of z_i alone, for (unit z_i, unit z_t, tokens)."""
     z_i, z_t, tokens = batch
     buckets, similarity = prior.encode(z_i), prior.encode_similarity(z_i, z_t)
     drop = drop_mask(len(z_i), TEXT_DROP, generator).to(z_i.device)
@@ -210,7 +210,7 @@ def pick(logits: Tensor, chance: Tensor) -> Tensor:
 
 
 def above(percentile: float, chance: Tensor, buckets: int) -> Tensor:
-    """Equally likely buckets, (B,) chances in [0, 1] → (B,), drawn from those above `percentile`."""
+    """(B,) chances in [0, 1] → (B,) of equally likely buckets, of those above `percentile`."""
     if not 0 <= percentile < 1:
         raise ValueError(f"percentile {percentile} leaves nothing; it is from 0 to below 1")
     share = percentile + (1 - percentile) * chance

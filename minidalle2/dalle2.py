@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minidalle2.autoregressive_prior import AutoregressivePrior, AutoregressivePriorConfig
 from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.decoder import CHANNELS, Decoder, DecoderConfig
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
@@ -26,6 +27,12 @@ MODELS = {
     "upsampler64": (UpsamplerConfig, Upsampler),
     "upsampler128": (UpsamplerConfig, Upsampler),
 }
+PRIORS = {  # that can stand in the prior's place: the stage that trains it, its classes
+    "diffusion": ("prior", PriorConfig, Prior),
+    "autoregressive": (
+        "autoregressive_prior", AutoregressivePriorConfig, AutoregressivePrior,
+    ),
+}  # fmt: skip
 WEIGHTS = Path(__file__).parent / "weights"  # the committed weights, a folder a world
 
 
@@ -62,7 +69,7 @@ class Generation:
 class StartingNoise:
     """x_T of each stage, in place of the noise that the seeds would give."""
 
-    prior: Tensor | None = None  # (B, n, E)
+    prior: Tensor | None = None  # (B, n, noise_size of the prior; of diffusion's E)
     decoder: Tensor | None = None  # (B, k, 3, 32, 32)
     upsampler64: Tensor | None = None  # (B, 3, 64, 64)
     upsampler128: Tensor | None = None  # (B, 3, 128, 128)
@@ -75,7 +82,7 @@ class DALLE2:
         self,
         tokenizer: Tokenizer,
         clip: CLIP,
-        prior: Prior,
+        prior: Prior | AutoregressivePrior,
         decoder: Decoder,
         upsampler64: Upsampler,
         upsampler128: Upsampler,
@@ -84,14 +91,15 @@ class DALLE2:
         self.clip, self.prior, self.decoder = clip, prior, decoder
         self.upsampler64, self.upsampler128 = upsampler64, upsampler128
 
-    def check_fit(self, folder: Path) -> None:
+    def check_fit(self, folder: Path, prior_stage: str = "prior") -> None:
         """Raises CheckpointError where the stages in `folder` come from different trainings."""
         needed = {
             "vocab_size": self.tokenizer.vocab_size,
             "clip_embedding": self.clip.config.embedding,
         }
-        for stage in ("clip", "prior", "decoder"):
-            config = vars(getattr(self, stage).config)
+        stages = {"clip": self.clip, prior_stage: self.prior, "decoder": self.decoder}
+        for stage, model in stages.items():
+            config = vars(model.config)
             for name, value in needed.items():
                 if config.get(name, value) != value:
                     raise CheckpointError(
@@ -100,20 +108,22 @@ class DALLE2:
                     )
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu") -> "DALLE2":
-        """From a folder with tokenizer.json and a checkpoint folder a stage."""
+    def load(
+        cls, folder: Path, device: torch.device | str = "cpu", prior: str = "diffusion"
+    ) -> "DALLE2":
+        """From a folder with tokenizer.json and a checkpoint folder a stage; `prior` is one of
+        PRIORS."""
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise CheckpointError(
                 f"there are no weights in {folder} (no tokenizer.json); train them with "
                 "`minidalle2 train all`, or check the path"
             )
-        models = [
-            load_model(folder / stage, stage, *classes).to(device)
-            for stage, classes in MODELS.items()
-        ]
+        stages = {name: (name, *classes) for name, classes in MODELS.items()}
+        stages["prior"] = prior_of(folder, prior)
+        models = [load_model(folder / stage[0], *stage).to(device) for stage in stages.values()]
         dalle2 = cls(Tokenizer.load(path), *models)
-        dalle2.check_fit(folder)
+        dalle2.check_fit(folder, stages["prior"][0])
         return dalle2
 
     @property
@@ -174,7 +184,7 @@ class DALLE2:
         self, made: Generation, seeds: list[int], sampling: Sampling, noise: StartingNoise
     ) -> None:
         """text embedding → image embedding."""
-        shape = (sampling.candidates, self.prior.config.clip_embedding)
+        shape = (sampling.candidates, self.prior.noise_size)
         x_T = _given_or_drawn(noise.prior, seeds, 0, shape).to(self.device)
         made.candidates = self.prior.candidates(
             made.text_embedding, made.tokens, x_T, sampling.prior_steps, sampling.prior_guidance
@@ -212,6 +222,20 @@ class DALLE2:
         made.image32 = _pick(made.drawings, best)[:, 0]
         if made.candidates is not None:  # a given z_i stays the very one that was given
             made.image_embedding = _pick(z_i, best)[:, 0]
+
+
+def prior_of(folder: Path, name: str) -> tuple[str, type, type]:
+    """The stage of one of PRIORS, and its classes. Raises CheckpointError for one that `folder`
+    lacks, ValueError for one that there is not."""
+    if name not in PRIORS:
+        raise ValueError(f"there is no {name} prior; there are {', '.join(PRIORS)}")
+    stage = PRIORS[name]
+    if name != "diffusion" and not (folder / stage[0]).is_dir():
+        raise CheckpointError(
+            f"there is no {name} prior among the weights in {folder}; `minidalle2 train {stage[0]} "
+            f"--out {folder}` would make one, or draw with the diffusion prior"
+        )
+    return stage
 
 
 def most_faithful(drawn: Tensor, wanted: Tensor) -> Tensor:

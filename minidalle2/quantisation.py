@@ -1,9 +1,9 @@
 """Numbers → buckets and back: what lets a transformer write numbers as it writes words.
 
 Edges (…, N+1) cut the line into N buckets, bucket k from edge k to edge k+1. The paper does not say
-where it puts the 1,024 edges of each of its components, so both usual ways are here. By range, the
-error is at most half a bucket, and in what lies out at the ends no more than elsewhere. By quantile,
-each bucket holds as many training values: an even use of the buckets, but wide ones at the ends.
+where the 1,024 buckets of its components lie, so both usual ways are here. By range, no number is
+off by more than half a bucket, far out no more than elsewhere. By quantile, each bucket holds as
+many training values: an even use of the buckets, but wide ones at the ends.
 """
 
 import torch

@@ -23,7 +23,11 @@ def mean_squared_eps(
     generator: torch.Generator,
 ) -> Tensor:
     """(steps,), for each of the timesteps the mean square of the network's eps, over clean samples
-    x0 (B, …). Their conditions, if any, are bound in `denoise`, which is not to be guided."""
+    x0 (B, …). Their conditions, if any, are bound in `denoise`, which is not to be guided.
+
+    Divided by the mean square of the eps that was really drawn, which is 1 but for chance: a
+    network that finds it all shall get exactly 1, because what is missing to 1 is what counts.
+    """
     squares = []
     for t in timesteps.tolist():
         t_batch = torch.full((len(x0),), t, device=x0.device)
@@ -31,7 +35,7 @@ def mean_squared_eps(
         x_t = diffusion.add_noise(x0, t_batch, eps)
         answer = denoise(x_t, t_batch)[:, : x0.shape[1]]
         estimate = diffusion.to_eps(diffusion.to_x0(answer, x_t, t_batch), x_t, t_batch)
-        squares.append(estimate.double().square().mean())
+        squares.append(estimate.double().square().mean() / eps.double().square().mean())
     return torch.stack(squares).cpu()
 
 

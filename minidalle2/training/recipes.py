@@ -15,9 +15,13 @@ LAPTOP = {
     "upsampler64": Recipe(steps=2_000, batch_size=64),
     "upsampler128": Recipe(steps=2_000, batch_size=32),
     "judge": Recipe(steps=1_200, batch_size=128, learning_rate=2e-3),
+    "autoregressive_prior": Recipe(steps=1_800, batch_size=256),
+    "regression_prior": Recipe(steps=1_800, batch_size=256, learning_rate=2e-3),
 }
 FULL = LAPTOP | {
     "prior": Recipe(steps=4_000, batch_size=256),
+    "autoregressive_prior": Recipe(steps=4_000, batch_size=256),
+    "regression_prior": Recipe(steps=4_000, batch_size=256, learning_rate=2e-3),
     "decoder": Recipe(steps=8_500, batch_size=128, restarts=(5_300,)),
     "upsampler64": Recipe(steps=6_000, batch_size=64),
     "upsampler128": Recipe(steps=6_000, batch_size=32),
