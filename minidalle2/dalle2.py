@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minidalle2.autoregressive_prior import AutoregressivePrior, AutoregressivePriorConfig
+from minidalle2.any_prior import AnyPrior, prior_of
 from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.decoder import CHANNELS, Decoder, DecoderConfig
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
@@ -27,12 +27,6 @@ MODELS = {
     "upsampler64": (UpsamplerConfig, Upsampler),
     "upsampler128": (UpsamplerConfig, Upsampler),
 }
-PRIORS = {  # that can stand in the prior's place: the stage that trains it, its classes
-    "diffusion": ("prior", PriorConfig, Prior),
-    "autoregressive": (
-        "autoregressive_prior", AutoregressivePriorConfig, AutoregressivePrior,
-    ),
-}  # fmt: skip
 WEIGHTS = Path(__file__).parent / "weights"  # the committed weights, a folder a world
 
 
@@ -82,7 +76,7 @@ class DALLE2:
         self,
         tokenizer: Tokenizer,
         clip: CLIP,
-        prior: Prior | AutoregressivePrior,
+        prior: AnyPrior,
         decoder: Decoder,
         upsampler64: Upsampler,
         upsampler128: Upsampler,
@@ -222,20 +216,6 @@ class DALLE2:
         made.image32 = _pick(made.drawings, best)[:, 0]
         if made.candidates is not None:  # a given z_i stays the very one that was given
             made.image_embedding = _pick(z_i, best)[:, 0]
-
-
-def prior_of(folder: Path, name: str) -> tuple[str, type, type]:
-    """The stage of one of PRIORS, and its classes. Raises CheckpointError for one that `folder`
-    lacks, ValueError for one that there is not."""
-    if name not in PRIORS:
-        raise ValueError(f"there is no {name} prior; there are {', '.join(PRIORS)}")
-    stage = PRIORS[name]
-    if name != "diffusion" and not (folder / stage[0]).is_dir():
-        raise CheckpointError(
-            f"there is no {name} prior among the weights in {folder}; `minidalle2 train {stage[0]} "
-            f"--out {folder}` would make one, or draw with the diffusion prior"
-        )
-    return stage
 
 
 def most_faithful(drawn: Tensor, wanted: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def regression_loss(
     return F.mse_loss(prior(z_t), z_i) * prior.config.clip_embedding
 
 
-def ridge(z_t: Tensor, z_i: Tensor, penalty: float = 1e-3) -> RegressionPrior:
+def ridge(z_t: Tensor, z_i: Tensor, penalty: float = 1e-4) -> RegressionPrior:
     """The linear prior with the least ‖z_t W + b - z_i‖²/N + penalty ‖W‖², for unit z (N, E).
 
     Hoerl & Kennard 1970: W = (XᵀX/N + penalty I)⁻¹ XᵀY/N of the centred X and Y; b is free. In

@@ -96,7 +96,7 @@ def test_the_network_bends_where_the_line_cannot():
 def test_the_mean_of_what_a_caption_allows_is_none_of_it():
     """Why a prior draws: of two equally likely, orthogonal z_i regression answers the middle, 45
     degrees from either."""
-    z_t = F.one_hot(torch.arange(4) // 2, 2).float()
+    z_t = F.one_hot(torch.arange(4) // 2, 4).float()
     z_i = torch.eye(4)
     middle = F.normalize(ridge(z_t, z_i, 1e-8)(z_t).detach(), dim=1)
     torch.testing.assert_close((middle * z_i).sum(1), torch.full((4,), 0.5**0.5), atol=1e-3, rtol=0)

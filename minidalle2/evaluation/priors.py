@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 
 from minidalle2.commands.options import pick_device, weights_of
-from minidalle2.dalle2 import DALLE2, PRIORS, Sampling
+from minidalle2.any_prior import PRIORS, AnyPrior
+from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.evaluation.analytic_prior import AnalyticPrior
 from minidalle2.evaluation.judging import load_judge
 from minidalle2.evaluation.shapes.judge import Judge
 from minidalle2.evaluation.shapes.prompts import prompt_row
 from minidalle2.evaluation.similarity import (
-    COUNTS, AnyPrior, Pairs, best_of_n_rows, draw, embedded, guidance_rows, similarity_row,
+    COUNTS, Pairs, best_of_n_rows, draw, embedded, guidance_rows, similarity_row,
 )  # fmt: skip
 from minidalle2.regression_prior import RegressionPrior, RegressionPriorConfig, ridge
 from minidalle2.training.checkpoints import CheckpointError, load_model, write_json

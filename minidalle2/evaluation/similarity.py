@@ -6,11 +6,11 @@ to z_t as real pictures are, no nearer; an unrelated caption's z_t is the contro
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from minidalle2.any_prior import AnyPrior
 from minidalle2.clip import CLIP
 from minidalle2.dalle2 import Sampling
 from minidalle2.diffusion.sampling import Noise
@@ -21,16 +21,6 @@ from minidalle2.worlds.world import World
 BATCH = 50  # captions at a time
 COUNTS = (1, 2, 4, 8)  # of candidates to choose from
 SCALES = (0.0, 1.0, 1.5, 2.0, 4.0)  # of guidance; Karlo, a public unCLIP, ships 4
-
-
-class AnyPrior(Protocol):
-    """What the bench, and DALLE2, ask of a prior."""
-
-    noise_size: int
-
-    def candidates(
-        self, z_t: Tensor, tokens: Tensor, x_T: Tensor, steps: int, guidance: float
-    ) -> Tensor: ...
 
 
 @dataclass

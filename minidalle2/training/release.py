@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from minidalle2.dalle2 import MODELS, PRIORS
+from minidalle2.any_prior import PRIORS
+from minidalle2.dalle2 import MODELS
 from minidalle2.evaluation.judging import judge_of
 from minidalle2.regression_prior import RegressionPrior, RegressionPriorConfig
 from minidalle2.training.checkpoints import load_model, save_model
