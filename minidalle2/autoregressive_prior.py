@@ -101,7 +101,7 @@ class AutoregressivePrior(nn.Module):
         lets one see z_i come into being, coarse to fine."""
         *rows, k = buckets.shape
         with torch.autocast(self.mean.device.type, enabled=False):
-            middles = dequantise(buckets.reshape(-1, k), self.edges[:k])
+            middles = dequantise(buckets.flatten(0, -2), self.edges[:k])
             z = F.normalize(self.mean + middles @ self.components[:k], dim=-1)
         return z.reshape(*rows, -1)
 

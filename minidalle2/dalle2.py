@@ -35,7 +35,7 @@ class Sampling:
     """How each stage is sampled."""
 
     candidates: int = 16  # draws of z_i; the paper draws 2 and decodes the one nearest to z_t
-    prior_steps: int = 10
+    prior_steps: int = 10  # of the diffusion prior; the other takes one for each component
     prior_guidance: float = 1.5
     decoder_steps: int = 12
     decoder_guidance: float = 2.0

@@ -148,6 +148,8 @@ def test_decoding_the_first_components(ar, z):
     assert all(a < b for a, b in zip(nearness, nearness[1:], strict=False))
     lengths = ar.decode(buckets[:, :3]).norm(dim=1)
     torch.testing.assert_close(lengths, torch.ones(400))
+    several = ar.decode(buckets[:6, :3].view(2, 3, 3))
+    torch.testing.assert_close(several.view(6, E), ar.decode(buckets[:6, :3]))
 
 
 def test_half_precision_does_not_miss_the_bucket(ar, z):

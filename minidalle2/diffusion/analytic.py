@@ -44,10 +44,10 @@ def optimal_variance(
 ) -> Tensor:
     """(steps,) of the reverse steps, in float64, in the order of sampling: t = T-1 first.
 
-    Bao et al., equation 9 with DDPM's λ² = β̃, where their factor of 1 - E[eps²] is the posterior's
-    weight of x0, squared, times (1-ᾱ)/ᾱ. x_t can leave open nothing less than 0 and nothing more
-    than the variance of a number of x0, `data_variance` (their theorem 2); where little signal is
-    left these bounds, not the estimate, decide.
+    Bao et al., theorem 1 with DDPM's λ² = β̃, where their factor of 1 - E[eps²] is the posterior's
+    weight of x0, squared, times (1-ᾱ)/ᾱ. x_t leaves open no less than 0 and no more than the
+    variance of a number of x0, `data_variance` (bounds like those of their theorem 2); where little
+    signal is left the bounds, not the estimate, decide.
     """
     kept = respace(diffusion.schedule, spaced_timesteps(len(diffusion.schedule), steps))
     alpha_bar = kept.alpha_bar.flip(0)
