@@ -112,6 +112,11 @@ def _add_draw(parser: _Parser) -> None:
         help="how closely the decoder follows the prompt: 0 ignores it, 1 is unguided (default 2)",
     )  # fmt: skip
     parser.add_argument(
+        "--prior", choices=("diffusion", "autoregressive"), default="diffusion",
+        help="which prior makes the image embedding; the autoregressive one must have been trained "
+        "beside the other weights (default diffusion)",
+    )  # fmt: skip
+    parser.add_argument(
         "--size", type=int, choices=(32, 64, 128), default=128, help="pixels (default 128)"
     )
     _add_weights(parser)
@@ -124,8 +129,8 @@ def _add_draw(parser: _Parser) -> None:
 def _add_train(parser: _Parser) -> None:
     parser.add_argument(
         "stage", metavar="STAGE",
-        help="one of tokenizer, clip, prior, decoder, upsampler64, upsampler128, judge; or all, "
-        "which is all but the judge",
+        help="one of tokenizer, clip, prior, decoder, upsampler64, upsampler128, judge, "
+        "autoregressive_prior, regression_prior; or all, which is all but the last three",
     )  # fmt: skip
     _add_world(parser)
     parser.add_argument(

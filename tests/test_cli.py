@@ -47,7 +47,7 @@ def test_draw_writes_a_picture_a_prompt_a_grid_and_a_manifest(weights, tmp_path,
     lines = manifest(tmp_path)
     assert [(line["prompt"], line["seed"]) for line in lines] == [(CIRCLE, 0), (TWO, 0)]
     assert [line["file"] for line in lines] == names[:2]
-    assert lines[0]["settings"] == {**vars(Sampling()), "size": 128}
+    assert lines[0]["settings"] == {"prior": "diffusion", **vars(Sampling()), "size": 128}
     assert Image.open(tmp_path / names[0]).size == (128, 128)
     said = capsys.readouterr().out
     assert str(tmp_path / "grid.png") in said and "2 pictures of 128 px" in said

@@ -35,7 +35,7 @@ class Job:
 def run(args: Namespace) -> None:
     prompts = read_prompts(args.prompts, args.prompts_file)
     device = pick_device(args.device)
-    dalle2 = DALLE2.load(weights_of(args.world, args.weights), device)
+    dalle2 = DALLE2.load(weights_of(args.world, args.weights), device, args.prior)
     unseen = check_prompts(prompts, dalle2.tokenizer)
     if unseen:
         print(
@@ -47,7 +47,8 @@ def run(args: Namespace) -> None:
         sampling.decoder_guidance = args.guidance
     jobs = plan(prompts, args.n, args.seed)
     started = time.monotonic()
-    for_grid = draw_all(dalle2, jobs, sampling, args.size, folder)
+    settings = {"prior": args.prior, **asdict(sampling), "size": args.size}
+    for_grid = draw_all(dalle2, jobs, sampling, settings, folder)
     seconds = time.monotonic() - started
     save_grid(for_grid, args.n, folder / "grid.png")
     shown = f", the first {IN_GRID} in" if len(jobs) > IN_GRID else ", all in"
@@ -99,19 +100,19 @@ def slug(prompt: str) -> str:
 
 
 def draw_all(
-    dalle2: DALLE2, jobs: list[Job], sampling: Sampling, size: int, folder: Path
+    dalle2: DALLE2, jobs: list[Job], sampling: Sampling, settings: dict, folder: Path
 ) -> list[tuple[str, Tensor]]:
-    """Write every picture and its line of the manifest; → (prompt, picture) of the first IN_GRID.
+    """Write every picture and its line of the manifest, with `settings`; → (prompt, picture) of the
+    first IN_GRID.
 
     The manifest grows with the pictures, so Ctrl-C leaves a true one.
     """
     for_grid = []
-    settings = {**asdict(sampling), "size": size}
     with (
         open(folder / "manifest.jsonl", "w", encoding="utf-8") as manifest,
         tqdm(total=len(jobs), unit="picture", disable=None) as bar,  # None: only on a terminal
     ):
-        for job, picture in pictures(dalle2, jobs, sampling, size):
+        for job, picture in pictures(dalle2, jobs, sampling, settings["size"]):
             save_png(picture, folder / job.file)
             line = {**asdict(job), "settings": settings}
             manifest.write(json.dumps(line, ensure_ascii=False) + "\n")

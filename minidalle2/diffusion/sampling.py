@@ -80,11 +80,13 @@ def ddpm(
     denoise: Denoiser,
     x: Tensor,
     steps: int,
-    noise: Noise,
+    noise: Callable[..., Tensor],
     clip: Clip = no_clip,
+    variance: Tensor | None = None,
 ) -> Iterator[State]:
-    """Ho et al. 2020, algorithm 2, on a respaced schedule; where the denoiser answers twice the
-    channels its learned variance is used, else the small fixed one."""
+    """Ho et al. 2020, algorithm 2, on a respaced schedule, with a `variance` (steps,) for each step
+    (Analytic-DPM's, say); without one, where the denoiser answers twice the channels its learned
+    variance is used, else the small fixed one."""
     timesteps = spaced_timesteps(len(diffusion.schedule), steps)
     kept = respace(diffusion.schedule, timesteps)
     for i, t in zip(reversed(range(steps)), timesteps.tolist(), strict=True):
@@ -96,7 +98,9 @@ def ddpm(
             x_next = x0
         else:
             log_variance = at(kept.posterior_log_variance, index, x)
-            if fraction.shape[1]:
+            if variance is not None:
+                log_variance = variance[steps - 1 - i].log()
+            elif fraction.shape[1]:
                 log_variance = learned_log_variance(fraction, kept, index)
             x_next = posterior_mean(kept, x0, x, index)
             x_next = x_next + (0.5 * log_variance).exp() * noise(*x.shape[1:]).to(x)
