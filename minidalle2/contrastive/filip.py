@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidalle2.clip import CLIP, info_nce
-from minidalle2.contrastive.pairs import clamped_scale, cosines, equal_captions, matching
-from minidalle2.tokenizer import END, PAD, START
+from minidalle2.contrastive.pairs import (
+    at_end, clamped_scale, cosines, equal_captions, matching,
+)  # fmt: skip
+from minidalle2.tokenizer import PAD, START
 
 WEIGHT = 1.0  # of the tokens' loss, beside CLIP's own
 PICTURES_AT_ONCE = 32  # compared with all texts: B²·N·T cosines never exist together
@@ -37,9 +39,9 @@ class Filip(nn.Module):
     def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """→ z_i, z_t (B, E), patches (B, N, E), words (B, T, E), all of unit length."""
         z_i, patches = self.clip.encode_patches(images)
-        words, end = self.clip.text_tower.encoder(tokens), (tokens == END).int().argmax(1)
-        last = words[torch.arange(len(tokens), device=tokens.device), end]
-        z_t = F.normalize(self.clip.text_tower.projection(last).float(), dim=-1)
+        words = self.clip.text_tower.encoder(tokens)
+        z_t = self.clip.text_tower.projection(at_end(words, tokens))
+        z_t = F.normalize(z_t.float(), dim=-1)
         patches = F.normalize(self.patch_projection(patches).float(), dim=-1)
         return z_i, z_t, patches, F.normalize(self.word_projection(words).float(), dim=-1)
 

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from minidalle2.clip import CLIP
 from minidalle2.contrastive.decoupled import decoupled
-from minidalle2.contrastive.pairs import cosines, equal_captions
-from minidalle2.tokenizer import END
+from minidalle2.contrastive.pairs import at_end, cosines, equal_captions
 
 SCALE = 30.0  # of cosines between retrieved embeddings: the paper's inverse temperature
 SHARPNESS = 8.0  # of the retrieval; high: each finds itself, low: all find the mean
@@ -37,8 +36,7 @@ class TwoDirections(nn.Module):
         """→ CLIP's z_i and z_t, then those of the other direction, all (B, E) of unit length."""
         image_tower, text_tower = self.clip.image_tower, self.clip.text_tower
         image = image_tower.features(images)[:, 0]
-        end = (tokens == END).int().argmax(1)
-        text = text_tower.encoder(tokens)[torch.arange(len(tokens), device=tokens.device), end]
+        text = at_end(text_tower.encoder(tokens), tokens)
         projected = (
             image_tower.projection(image), text_tower.projection(text),
             self.image_projection(image), self.text_projection(text),

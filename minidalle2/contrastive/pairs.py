@@ -1,6 +1,6 @@
 """What the losses between pictures and texts share: their cosines, and which pairs are negatives.
 
-Letters: B pairs in a batch, T tokens, E embedding.
+Letters: B pairs in a batch, T tokens, D width, E embedding.
 """
 
 import torch
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minidalle2.clip import MAX_LOG_SCALE
+from minidalle2.tokenizer import END
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
@@ -15,6 +16,12 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
     bfloat16 would round a cosine to 1/256, and a temperature makes a hundred times that of it."""
     with torch.autocast(a.device.type, enabled=False):
         return a.float() @ b.float().transpose(-1, -2)
+
+
+def at_end(features: Tensor, tokens: Tensor) -> Tensor:
+    """(B, T, D), (B, T) → (B, D): where CLIP reads a text, its first end token."""
+    end = (tokens == END).int().argmax(1)
+    return features[torch.arange(len(tokens), device=tokens.device), end]
 
 
 def equal_captions(tokens: Tensor) -> Tensor:
