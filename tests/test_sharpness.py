@@ -117,16 +117,28 @@ def test_weights_come_back_also_from_an_error(model, x):
     assert same_bits(weights, list(model.parameters()))
 
 
+def precise_loss(model, x, generator):
+    """With a product in float32 in the midst of autocast, as CLIP's logits are."""
+    y = model(x).float()
+    with torch.autocast("cpu", enabled=False):
+        return (y @ y.T + model.layers[0].weight @ x.T).square().mean()
+
+
 @pytest.mark.parametrize("autocast", [False, True])
-def test_a_step_of_no_length_is_the_plain_gradient(model, x, autocast):
-    """To the bit; under autocast, the backward pass is not the one that autocast would run."""
+def test_a_step_of_no_length_is_the_plain_gradient(model, autocast):
+    """To the bit. Called in the midst of autocast, a backward pass would run such products in
+    bfloat16; the training loop calls it after."""
+    x = torch.randn(16, 6, generator=seeded(1))
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        value = noisy_loss(model, x, seeded())
-        sharp = sharpness_aware(noisy_loss, rho=0.0)(model, x, seeded())
+        value = precise_loss(model, x, seeded())
     plain = torch.autograd.grad(value, trained(model), allow_unused=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        careless = plain_gradient(model, precise_loss, x, seeded())
+        sharp = sharpness_aware(precise_loss, rho=0.0)(model, x, seeded())
     sharp.backward()
     assert value.item() == sharp.item()
     assert same_bits(plain, [p.grad for p in trained(model)])
+    assert same_bits(plain, careless) != autocast
     assert model.forgotten.grad is None and model.frozen.weight.grad is None
 
 

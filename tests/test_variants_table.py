@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from minidalle2.clip import CLIP, CLIPConfig
+from minidalle2.dalle2 import WEIGHTS
 from minidalle2.evaluation import clip_variants
 from minidalle2.evaluation.clip_variants import VARIANTS, Bench, compare, kept, main, train
 from minidalle2.evaluation.rank import components_needed, effective_rank
@@ -20,8 +21,9 @@ BENCH = Bench(Recipe(steps=3, batch_size=8, warmup_steps=1), TINY, pairs=16, emb
 
 
 @pytest.fixture
-def folder(tmp_path, tokenizer):
-    tokenizer.save(tmp_path / "tokenizer.json")
+def folder(tmp_path):
+    """With the tokenizer of the shapes, so that none need be trained."""
+    Tokenizer.load(WEIGHTS / "shapes" / "tokenizer.json").save(tmp_path / "tokenizer.json")
     return tmp_path
 
 
@@ -34,7 +36,7 @@ def with_values(values: list[float], n: int = 40) -> torch.Tensor:
         torch.cat((torch.ones(n, 1), torch.randn(n, len(values))), 1).double()
     )
     right, _ = torch.linalg.qr(torch.randn(6, 6).double())
-    return left[:, 1:] @ torch.tensor(values).double().diag() @ right[: len(values)]
+    return left[:, 1:] @ torch.tensor(values, dtype=torch.float64).diag() @ right[: len(values)]
 
 
 def test_effective_rank_is_e_to_the_entropy():
