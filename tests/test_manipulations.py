@@ -6,18 +6,27 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from minidalle2.dalle2 import DALLE2, WEIGHTS
 from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.sampling import Noise
 from minidalle2.diffusion.schedule import Schedule, cosine_betas
 from minidalle2.diffusion.variance import posterior_mean
+from minidalle2.evaluation.judging import load_judge
+from minidalle2.evaluation.shapes import manipulations as measured
+from minidalle2.evaluation.shapes import report
+from minidalle2.evaluation.shapes.judge import HEADS, NOTHING, Judge, JudgeConfig, answers_of
 from minidalle2.manipulations import inpainting
 from minidalle2.manipulations.blending import latents_of_text, mix, starting_noise
 from minidalle2.manipulations.inpainting import Resampling, inpaint, itinerary
 from minidalle2.manipulations.interpolation import between, interpolate, slerp, slerp_noise
-from minidalle2.manipulations.inversion import Latents, Walk, decode, decoder_noise, invert
+from minidalle2.manipulations.inversion import (
+    Latents, Walk, decode, decoder_noise, error_against_steps, invert,
+)  # fmt: skip
 from minidalle2.manipulations.text_diff import LARGEST, direction, edit, turn
 from minidalle2.manipulations.variations import repeated, vary
 from minidalle2.tokenizer import PromptTooLong
+from minidalle2.worlds.shapes.drawing import draw
+from minidalle2.worlds.shapes.scenes import holds_held_out_pair, sample_scenes
 
 WALK = Walk(4)
 A, B = (F.normalize(torch.randn(5, 12, generator=torch.Generator().manual_seed(s)), dim=1)
@@ -329,3 +338,117 @@ def test_a_trained_decoder_can_inpaint(tiny_dalle2):
     everywhere = known.expand_as(images)
     assert torch.equal(made[everywhere], images[everywhere])
     assert made.abs().max() <= 1 and (made - images)[~everywhere].abs().max() > 1e-3
+
+
+# How they are measured
+
+
+@pytest.fixture
+def scenes():
+    return sample_scenes(60, "seen", torch.Generator().manual_seed(3), ("one", "two"))
+
+
+def test_everything_is_kept_where_the_judge_reads_the_truth(scenes):
+    truth = answers_of(scenes)
+    kept = measured.attributes_kept(scenes, truth)
+    assert {name: len(value) for name, value in kept.items()} == {
+        "colour": int(scenes.count.sum()), "shape": int(scenes.count.sum()),
+        "size": int(scenes.count.sum()), "background": 60,
+    }  # fmt: skip
+    assert all(value.all() for value in kept.values())
+    assert measured.same_scene(truth, truth).all()
+
+
+@pytest.mark.parametrize("name", ["colour", "shape", "size", "background"])
+def test_what_is_lost_is_counted(scenes, name):
+    answers = answers_of(scenes)
+    place = 0 if name == "background" else int(scenes.place[7, 0])
+    answers[name][7, place] = (answers[name][7, place] + 1) % 2
+    kept = measured.attributes_kept(scenes, answers)
+    assert {k: int((~value).sum()) for k, value in kept.items()} == {
+        k: int(k == name) for k in kept
+    }
+    assert measured.same_scene(answers_of(scenes), answers).logical_not().nonzero().tolist() == [
+        [7]
+    ]
+
+
+def test_of_a_vanished_object_nothing_is_kept_and_a_new_one_spoils_the_scene(scenes):
+    answers = answers_of(scenes)
+    answers["shape"][7, scenes.place[7, 0]] = NOTHING
+    kept = measured.attributes_kept(scenes, answers)
+    lost = {name: int((~value).sum()) for name, value in kept.items()}
+    assert lost == {"colour": 1, "shape": 1, "size": 1, "background": 0}
+    answers = answers_of(scenes)
+    free = (answers["shape"][9] == NOTHING).nonzero()[0, 0]
+    answers["shape"][9, free] = 0
+    assert measured.same_scene(answers_of(scenes), answers).sum() == 59
+    assert all(value.all() for value in measured.attributes_kept(scenes, answers).values())
+
+
+@pytest.mark.parametrize("name", ["colour", "shape", "size", "background"])
+def test_one_attribute_is_changed(name):
+    generator = torch.Generator().manual_seed(3)
+    scenes = sample_scenes(200, "seen", generator, ("one",))
+    wanted = measured.changed(scenes, name, generator)
+    for field, value in vars(scenes).items():
+        same = (getattr(wanted, field) == value).flatten()
+        assert same.float().mean() < 0.7 if field == name else same.all(), field
+    first = getattr(wanted, name).reshape(200, -1)[:, 0]
+    assert (first != getattr(scenes, name).reshape(200, -1)[:, 0]).all()
+    assert not holds_held_out_pair(wanted).any()
+    old, new = measured._captions(scenes, name), measured._captions(wanted, name)
+    assert all(a != b for a, b in zip(old, new, strict=True))
+    assert measured.VALUES[name][int(first[0])] in new[0]
+
+
+def test_probabilities_are_those_of_each_scene_s_own_answers():
+    """A judge that is sure of a: 1 for a, 0 for b; one that knows nothing: one of the answers."""
+    generator = torch.Generator().manual_seed(3)
+    a, b = (answers_of(sample_scenes(40, "seen", generator, ("one",))) for _ in range(2))
+    sizes = {name: answers for name, (_, answers) in HEADS.items()}
+    sure = {k: 50.0 * F.one_hot(a[k].clamp(min=0), sizes[k]).float() for k in sizes}
+    p_a, p_b = measured.probabilities(sure, a, b)
+    asked = p_a > 0  # equal scenes have no question between them
+    assert asked.sum() >= 38 and (p_a[asked] > 0.999).all() and (p_b < 0.001).all()
+    blank = {k: torch.zeros_like(v) for k, v in sure.items()}
+    p_a, p_b = measured.probabilities(blank, a, b)
+    torch.testing.assert_close(p_a, p_b)
+    assert p_a[asked].min() >= 1 / 9 - 1e-6 and p_a.max() <= 1 / 2
+
+
+def test_all_rows(tiny_dalle2, monkeypatch):
+    """Of a machine that has learnt nothing: each has its count and a share of it."""
+    monkeypatch.setattr(measured, "STEPS", (2, 3))
+    monkeypatch.setattr(measured, "WALK", Walk(2))
+    monkeypatch.setattr(measured, "BATCH", 2)
+    judge = Judge(JudgeConfig(width=8))
+    rows = list(measured.manipulation_rows(tiny_dalle2, judge, 3, 0))
+    assert len({row["name"] for row in rows}) == len(rows) == 2 + 3 + 2 + 8
+    assert {row["what"] for row in rows} == {"manipulations"} == {report.WHAT[-1]}
+    for row in rows:
+        assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1
+    counts = {row["name"]: row["n"] for row in rows}
+    assert counts["inversion, 2 steps: 30 dB"] == 3
+    assert counts["interpolation: ends are their scenes"] == 6
+    assert counts["interpolation: steps that lead on"] == 2 * (measured.FRAMES - 1)
+    assert counts["text diff, colour: flipped"] == 3
+    assert counts["text diff, colour: others kept"] == 9
+    assert rows[0]["decibels"] < 30
+
+
+# With the committed weights
+
+
+@pytest.fixture(scope="module")
+def trained():
+    folder = WEIGHTS / "shapes"
+    return DALLE2.load(folder), load_judge("shapes", folder, torch.device("cpu"))
+
+
+def test_trained_inversion_gives_pictures_back(trained):
+    """To reach: 30 dB at 50 steps."""
+    dalle2, _ = trained
+    images = draw(sample_scenes(4, "seen", torch.Generator().manual_seed(5), ("one", "two")), 32)
+    few, many = error_against_steps(dalle2.clip, dalle2.decoder, images, [3, 50]).values()
+    assert many.mean() > 30 and many.mean() > few.mean()

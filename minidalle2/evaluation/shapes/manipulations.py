@@ -109,9 +109,8 @@ def interpolation_rows(dalle2: DALLE2, judge: Judge, n: int, seed: int) -> Itera
 
 
 def text_diff_rows(
-    dalle2: DALLE2, judge: Judge, attribute: str, n: int, seed: int, theta: float = THETA,
-    walk: Walk = WALK,
-) -> Iterator[dict]:  # fmt: skip
+    dalle2: DALLE2, judge: Judge, attribute: str, n: int, seed: int, theta: float = THETA
+) -> Iterator[dict]:
     """One attribute of a scene of one object changed by two short captions: does it flip, and does
     everything else stay?"""
     scenes = _scenes(n, seed, ("one",))
@@ -122,7 +121,7 @@ def text_diff_rows(
     for i in range(0, n, BATCH):
         rows = slice(i, i + BATCH)
         z_d = direction(dalle2.clip, dalle2.tokenizer, old[rows], new[rows])
-        edited.append(edit(dalle2.decoder, pictures.latents[rows], z_d, theta, walk))
+        edited.append(edit(dalle2.decoder, pictures.latents[rows], z_d, theta, WALK))
     kept = attributes_kept(wanted, read(judge, torch.cat(edited)))
     others = torch.cat([kept[name] for name in VALUES if name != attribute])
     yield _row(f"text diff, {attribute}: flipped", int(kept[attribute].sum()), n)
