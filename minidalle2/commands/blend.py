@@ -37,13 +37,11 @@ def run(args: Namespace) -> None:
     if args.texts:
         say_unseen(args.texts, dalle2.tokenizer, args.world)
     folder = make_folder(args.out)
-    latents = all_latents(dalle2, images, args.texts, walk, args.seed)
-    make = way if ends == 2 else mixtures
-    frames = list(make(dalle2, latents, args))
-    given = list(to_uint8(shrunk(images, args.size))) if args.images else []
-    label = " → ".join(names(args)) if ends == 2 else " + ".join(names(args))
-    drawn = pictures(dalle2, frames, walk, args, label)
-    finish(folder, drawn, len(frames), {} if ends == 2 else {label: given}, args.size)
+    label = (" → " if ends == 2 else " + ").join(names(args))
+    first = {}
+    if ends > 2 and args.images:
+        first[label] = list(to_uint8(shrunk(images, args.size)))
+    finish(folder, pictures(dalle2, images, walk, args, label), args.frames, first, args.size)
 
 
 def names(args: Namespace) -> list[str]:
@@ -76,8 +74,10 @@ def mixtures(dalle2: DALLE2, latents: Latents, args: Namespace) -> Iterator[Fram
 
 
 def pictures(
-    dalle2: DALLE2, frames: list[Frame], walk: Walk, args: Namespace, label: str
+    dalle2: DALLE2, images: Tensor, walk: Walk, args: Namespace, label: str
 ) -> Iterator[Drawn]:
+    latents = all_latents(dalle2, images, args.texts, walk, args.seed)
+    frames = list((way if len(latents) == 2 else mixtures)(dalle2, latents, args))
     settings = settings_of(walk, args.size)
     ends = {"images": [str(path) for path in args.images], "texts": args.texts}
     for start in range(0, len(frames), CHUNK):

@@ -4,6 +4,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from minidalle2.commands.manipulate import (
     enlarge, file_of, finish, invert_all, load, read_images, settings_of, shrunk,
@@ -11,7 +12,7 @@ from minidalle2.commands.manipulate import (
 from minidalle2.commands.options import make_folder, say_unseen
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
-from minidalle2.manipulations.inversion import Latents, Walk
+from minidalle2.manipulations.inversion import Walk
 from minidalle2.manipulations.text_diff import direction, edit
 from minidalle2.pictures import to_uint8
 
@@ -22,22 +23,22 @@ def run(args: Namespace) -> None:
     z_d = direction(dalle2.clip, dalle2.tokenizer, [args.old], [args.new])
     say_unseen([args.old, args.new], dalle2.tokenizer, args.world)
     folder = make_folder(args.out)
-    latents = invert_all(dalle2, images, walk)
     given = to_uint8(shrunk(images, args.size))
     first = {_label(args, k): [picture] for k, picture in enumerate(given)}
-    frames = edited(dalle2, latents, z_d, walk, args)
+    frames = edited(dalle2, images, z_d, walk, args)
     finish(folder, frames, len(images) * args.frames, first, args.size)
 
 
 def edited(
-    dalle2: DALLE2, latents: Latents, z_d: torch.Tensor, walk: Walk, args: Namespace
+    dalle2: DALLE2, images: Tensor, z_d: Tensor, walk: Walk, args: Namespace
 ) -> Iterator[Drawn]:
     """Of each picture `frames`, theta from 0 to the one asked for; a single frame has all of it."""
     if args.frames == 1:
         thetas = [args.theta]
     else:
         thetas = torch.linspace(0, args.theta, args.frames, dtype=torch.float64).tolist()
-    jobs = [(k, theta) for k in range(len(latents)) for theta in thetas]
+    latents = invert_all(dalle2, images, walk)
+    jobs = [(k, theta) for k in range(len(images)) for theta in thetas]
     settings = settings_of(walk, args.size)
     for start in range(0, len(jobs), CHUNK):
         part = jobs[start : start + CHUNK]

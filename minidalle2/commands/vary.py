@@ -3,13 +3,15 @@
 from argparse import Namespace
 from collections.abc import Iterator
 
+from torch import Tensor
+
 from minidalle2.commands.manipulate import (
     enlarge, file_of, finish, invert_all, load, read_images, settings_of, shrunk,
 )  # fmt: skip
 from minidalle2.commands.options import make_folder
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
-from minidalle2.manipulations.inversion import Latents, Walk, decoder_noise
+from minidalle2.manipulations.inversion import Walk, decoder_noise
 from minidalle2.manipulations.variations import vary
 from minidalle2.pictures import to_uint8
 
@@ -18,16 +20,16 @@ def run(args: Namespace) -> None:
     images = read_images(args.images)
     dalle2, walk = load(args)
     folder = make_folder(args.out)
-    latents = invert_all(dalle2, images, walk)
     given = to_uint8(shrunk(images, args.size))
     first = {_label(args, k): [picture] for k, picture in enumerate(given)}
     total = len(images) * args.n
-    finish(folder, variations(dalle2, latents, walk, args), total, first, args.size)
+    finish(folder, variations(dalle2, images, walk, args), total, first, args.size)
 
 
-def variations(dalle2: DALLE2, latents: Latents, walk: Walk, args: Namespace) -> Iterator[Drawn]:
+def variations(dalle2: DALLE2, images: Tensor, walk: Walk, args: Namespace) -> Iterator[Drawn]:
     """n of each picture, with seeds S, S + 1, …"""
-    jobs = [(k, args.seed + i) for k in range(len(latents)) for i in range(args.n)]
+    latents = invert_all(dalle2, images, walk)
+    jobs = [(k, args.seed + i) for k in range(len(images)) for i in range(args.n)]
     settings = settings_of(walk, args.size)
     for start in range(0, len(jobs), CHUNK):
         part = jobs[start : start + CHUNK]

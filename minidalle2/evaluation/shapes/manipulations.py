@@ -20,6 +20,7 @@ from minidalle2.manipulations.inversion import (
 )  # fmt: skip
 from minidalle2.manipulations.text_diff import direction, edit
 from minidalle2.manipulations.variations import vary
+from minidalle2.training.loop import half_precision
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.scenes import (
     BACKGROUNDS, COLOURS, SHAPES, SIZES, Scenes, holds_held_out_pair, sample_scenes,
@@ -56,10 +57,11 @@ def inversion_rows(dalle2: DALLE2, n: int, seed: int) -> Iterator[dict]:
     """Pictures that come back from their latents within ENOUGH; with the mean of their PSNR."""
     images = draw(_scenes(n, seed, ("one", "two")), 32).to(dalle2.device)
     for steps in STEPS:
-        parts = [
-            error_against_steps(dalle2.clip, dalle2.decoder, part, [steps])[steps]
-            for part in images.split(BATCH)
-        ]
+        with half_precision(dalle2.device):  # as in training
+            parts = [
+                error_against_steps(dalle2.clip, dalle2.decoder, part, [steps])[steps]
+                for part in images.split(BATCH)
+            ]
         found = torch.cat(parts)
         name = f"inversion, {steps} steps: {ENOUGH:g} dB"
         yield _row(name, int((found >= ENOUGH).sum()), n) | {"decibels": found.mean().item()}
@@ -74,7 +76,8 @@ def variation_rows(
     for i in range(0, n, BATCH):
         rows = slice(i, i + BATCH)
         noise = decoder_noise(list(range(n))[rows])
-        varied.append(vary(dalle2.decoder, pictures.latents[rows], eta, noise, WALK))
+        with half_precision(dalle2.device):
+            varied.append(vary(dalle2.decoder, pictures.latents[rows], eta, noise, WALK))
     images = torch.cat(varied)
     answers = read(judge, images)
     kept = torch.cat(list(attributes_kept(pictures.scenes, answers).values()))
@@ -96,7 +99,9 @@ def interpolation_rows(dalle2: DALLE2, judge: Judge, n: int, seed: int) -> Itera
         for f, theta in enumerate(torch.linspace(0, 1, FRAMES).tolist()):
             share = torch.full((len(truth_a["shape"]),), theta, device=dalle2.device)
             latents = between(a.latents[rows], b.latents[rows], share)
-            logits = _logits(judge, decode(dalle2.decoder, latents, WALK))
+            with half_precision(dalle2.device):
+                frame = decode(dalle2.decoder, latents, WALK)
+            logits = _logits(judge, frame)
             p_a, p_b = probabilities(logits, truth_a, truth_b)
             curves[:, f] += torch.tensor([p_a.sum(), p_b.sum()]) / n
             if theta in (0, 1):
@@ -121,7 +126,8 @@ def text_diff_rows(
     for i in range(0, n, BATCH):
         rows = slice(i, i + BATCH)
         z_d = direction(dalle2.clip, dalle2.tokenizer, old[rows], new[rows])
-        edited.append(edit(dalle2.decoder, pictures.latents[rows], z_d, theta, WALK))
+        with half_precision(dalle2.device):
+            edited.append(edit(dalle2.decoder, pictures.latents[rows], z_d, theta, WALK))
     kept = attributes_kept(wanted, read(judge, torch.cat(edited)))
     others = torch.cat([kept[name] for name in VALUES if name != attribute])
     yield _row(f"text diff, {attribute}: flipped", int(kept[attribute].sum()), n)
@@ -205,7 +211,8 @@ def _logits(judge: Judge, images: Tensor) -> dict[str, Tensor]:
 
 def _inverted(dalle2: DALLE2, scenes: Scenes) -> Pictures:
     images = draw(scenes, 32).to(dalle2.device)
-    parts = [invert(dalle2.clip, dalle2.decoder, part, WALK) for part in images.split(BATCH)]
+    with half_precision(dalle2.device):
+        parts = [invert(dalle2.clip, dalle2.decoder, part, WALK) for part in images.split(BATCH)]
     z_i, x_T = torch.cat([p.z_i for p in parts]), torch.cat([p.x_T for p in parts])
     return Pictures(scenes, images, Latents(z_i, x_T))
 
