@@ -13,7 +13,7 @@ from minidalle2.evaluation.judging import report_of
 from minidalle2.training.checkpoints import write_json
 from minidalle2.worlds.world import label_of
 
-HEADER = f"{'what':8}  {'name':42}  {'split':12}  {'n':>6}  {'accuracy':>8}  95 % interval"
+HEADER = f"{'what':13}  {'name':42}  {'split':12}  {'n':>6}  {'accuracy':>8}  95 % interval"
 
 
 def run(args: Namespace) -> None:
@@ -51,10 +51,12 @@ def chosen(text: str, known: tuple[str, ...]) -> list[str]:
 
 
 def table_line(row: dict) -> str:
-    line = f"{row['what']:8}  {row['name']:42}  {row['split']:12}  {row['n']:6}"
+    line = f"{row['what']:13}  {row['name']:42}  {row['split']:12}  {row['n']:6}"
     line += f"  {row['accuracy']:8.1%}"
     if row["low"] is not None:
         line += f"  {row['low']:.1%} to {row['high']:.1%}"
+    if "decibels" in row:
+        line += f"  {row['decibels']:.1f} dB"
     return line
 
 
