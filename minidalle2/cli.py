@@ -124,8 +124,8 @@ def _add_draw(parser: _Parser) -> None:
 def _add_train(parser: _Parser) -> None:
     parser.add_argument(
         "stage", metavar="STAGE",
-        help="one of tokenizer, clip, prior, decoder, upsampler64, upsampler128, judge; or all, "
-        "which is all but the judge",
+        help="one of tokenizer, clip, prior, decoder, upsampler64, upsampler128, judge, glide; or "
+        "all, which is all but the judge and glide (the decoder's twin without image embedding)",
     )  # fmt: skip
     _add_world(parser)
     parser.add_argument(
@@ -147,8 +147,8 @@ def _add_evaluate(parser: _Parser) -> None:
     _add_weights(parser)
     parser.add_argument(
         "--what", default="all", metavar="LIST",
-        help="all, or some of judge,clip,probe,prompts; of emoji judge,clip,prompts,copying "
-        "(default all)",
+        help="all, or some of judge,clip,probe,prompts; of emoji judge,clip,prompts,copying; of "
+        "shapes also probes, or some of rows,pca,attack,binding,words,guidance (default all)",
     )  # fmt: skip
     parser.add_argument(
         "-n", type=_integer(1, 100_000), default=500, metavar="N",

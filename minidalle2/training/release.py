@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 
 from minidalle2.dalle2 import MODELS
+from minidalle2.decoder import DecoderConfig
 from minidalle2.evaluation.judging import judge_of
+from minidalle2.glide import Glide
 from minidalle2.training.checkpoints import load_model, save_model
 from minidalle2.worlds.emoji.names import data_folder
 
@@ -20,7 +22,7 @@ def release(run: Path, weights: Path) -> float:
     world; → megabytes in all."""
     weights.mkdir(parents=True, exist_ok=True)
     shutil.copy(run / "tokenizer.json", weights / "tokenizer.json")
-    stages = dict(MODELS)
+    stages = MODELS | {"glide": (DecoderConfig, Glide)}
     if (run / "judge").is_dir():
         judge = judge_of(weights.name)
         stages["judge"] = (judge.JudgeConfig, judge.Judge)

@@ -1,7 +1,7 @@
 """What each stage trains on: its model, its data and a sheet that shows how it is doing.
 
 The stages train one after another; each loads what the earlier ones left in the run's folder:
-tokenizer → clip → prior, decoder; the upsamplers and the judge need none.
+tokenizer → clip → prior, decoder, glide; the upsamplers and the judge need none.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ from minidalle2.decoder import Decoder
 from minidalle2.degradation import blur, bsr
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
 from minidalle2.evaluation.judging import judge_of
+from minidalle2.glide import Glide
 from minidalle2.pictures import save_png, to_uint8
 from minidalle2.prior import Prior, prior_loss
 from minidalle2.tokenizer import Tokenizer
@@ -28,8 +29,8 @@ from minidalle2.training.sizes import sizes_of
 from minidalle2.upsampler import Upsampler, UpsamplerConfig, upsampler_loss
 from minidalle2.worlds.world import World
 
-STAGES = ("tokenizer", "clip", "prior", "decoder", "upsampler64", "upsampler128", "judge")
-ALL = STAGES[:-1]  # the judge is no part of DALL·E 2; `train judge` makes it
+ALL = ("tokenizer", "clip", "prior", "decoder", "upsampler64", "upsampler128")
+STAGES = (*ALL, "judge", "glide")  # what DALL·E 2 is measured with is no part of it
 CAPTIONS = 20_000  # that the tokenizer is trained on
 CACHED = 120_000  # pictures and captions whose embeddings the prior learns from
 SHEETS = 8  # sample sheets over a training
@@ -105,12 +106,14 @@ def prior_job(world: World, folder: Path, device: torch.device, recipe: Recipe) 
     return Job(Prior(config), data, prior_loss)
 
 
-def decoder_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
+def decoder_job(
+    world: World, folder: Path, device: torch.device, recipe: Recipe, kind: type[Decoder] = Decoder
+) -> Job:
     """Pictures with their own z_i and CLIP's view of their patches. The text encoder starts as
     CLIP's, then trains with the rest."""
     tokenizer, clip = _tokenizer(folder), _clip(folder, device)
     config = replace(sizes_of(world.name).decoder, vocab_size=tokenizer.vocab_size)
-    decoder = Decoder(config)
+    decoder = kind(config)
     decoder.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
 
     @torch.no_grad()
@@ -131,6 +134,11 @@ def decoder_job(world: World, folder: Path, device: torch.device, recipe: Recipe
 
     model = AlignedDecoder(decoder, clip.config.width)
     return Job(model, data, aligned_loss, sheet, core=lambda model: model.decoder)
+
+
+def glide_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
+    """The decoder's job down to its random numbers, for the twin that never sees z_i."""
+    return decoder_job(world, folder, device, recipe, Glide)
 
 
 def upsampler_job(world: World, size: int, device: torch.device) -> Job:
@@ -167,6 +175,7 @@ JOBS: dict[str, Callable[[World, Path, torch.device, Recipe], Job]] = {
     "upsampler64": lambda world, folder, device, recipe: upsampler_job(world, 64, device),
     "upsampler128": lambda world, folder, device, recipe: upsampler_job(world, 128, device),
     "judge": judge_job,
+    "glide": glide_job,
 }
 
 
