@@ -1,4 +1,4 @@
-"""The decoder's twin that never sees an image embedding: GLIDE, the control of the paper's section 5.
+"""The decoder's twin that never sees an image embedding: GLIDE, the control of section 5.
 
 Tokens (B, T) → (B, 3, 32, 32). Nichol et al. 2021, of which unCLIP's decoder is a modification. The
 twin has the decoder's architecture and recipe, and training draws the same random numbers for both:

@@ -2,8 +2,8 @@
 
 python -m minidalle2.paper
 
-They are built on torch's meta device, where a tensor has a shape but no memory, and their parameters
-are counted beside the published numbers. What our U-Net leaves out of ADM's is counted, too.
+They are built on torch's meta device, where a tensor has a shape but no memory, and parameters are
+counted beside the published numbers. What our U-Net leaves out of ADM's is counted, too.
 """
 
 from collections.abc import Callable, Iterator

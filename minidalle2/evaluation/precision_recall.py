@@ -1,8 +1,8 @@
 """Precision and recall of drawn pictures (Kynkäänniemi et al. 2019), in the space of our own CLIP.
 
 Embeddings (N, E) and (M, E) → two shares. A set's manifold is the union of balls around its rows,
-each as large as the distance to the row's k-th nearest other row. Precision: drawn pictures that lie
-on the real ones' manifold. Recall: real pictures that lie on the drawn ones'.
+each as large as the distance to the row's k-th nearest other row. Precision: drawn pictures on the
+real ones' manifold. Recall: real pictures on the drawn ones'.
 """
 
 import torch

@@ -1,5 +1,5 @@
-"""Fidelity and diversity over the decoder's guidance, unCLIP against its GLIDE twin (paper, sections
-5.2 and 5.3, figures 9 to 11).
+"""Fidelity and diversity over the decoder's guidance, unCLIP against its GLIDE twin (paper, section
+5, figures 9 to 11).
 
 The paper's claim: guidance makes GLIDE's pictures of a prompt ever more alike, while unCLIP's stay
 as different as their image embeddings, which guiding the decoder does not change. Captions here

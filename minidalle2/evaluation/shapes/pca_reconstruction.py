@@ -30,7 +30,7 @@ UNTIL = "dimensions until {} is there"
 def pca_rows(
     dalle2: DALLE2, judge: Judge, n: int, seed: int, sampling: Sampling = ONE_DRAWING
 ) -> Iterator[dict]:
-    """Shares of each attribute right for every k, on n scenes, then the k from which it is there."""
+    """Shares of each attribute right for every k, on n scenes; then the k where it is there."""
     generator, size = torch.Generator().manual_seed(seed), dalle2.clip.config.image_size
     most = dalle2.clip.config.embedding
     pca = PCA.fit(
