@@ -3,6 +3,7 @@
 import json
 import random
 import types
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -128,17 +129,19 @@ def test_probes_are_asked_for():
 
 def test_prompts_in_batches_are_those_of_one_call(tiny, quick, monkeypatch):
     prompts, z_i = ["a red circle", "a star", "a moon"], F.normalize(torch.randn(3, 12), dim=1)
+    monkeypatch.setattr(drawn, "half_precision", lambda device: nullcontext())
     whole = tiny.generate(prompts, [0, 1, 2], quick, None, "image32", z_i)
     monkeypatch.setattr(drawn, "BATCH", 2)
     parts = list(drawn.draw_prompts(tiny, prompts, quick, z_i, "image32"))
     assert [len(part.prompts) for part in parts] == [2, 1]
     pictures = torch.cat([part.image32 for part in parts])
-    torch.testing.assert_close(pictures, whole.image32, rtol=0, atol=0.05)  # half precision
+    torch.testing.assert_close(pictures, whole.image32, rtol=0, atol=0.01)
     assert (pictures[0] - pictures[1]).abs().max() > 0.1
 
 
 def test_reconstructions_depend_on_z_i_and_their_row_alone(tiny, quick, monkeypatch):
     z_i = F.normalize(torch.randn(3, 12), dim=1)
+    monkeypatch.setattr(drawn, "half_precision", lambda device: nullcontext())
     whole = drawn.reconstruct(tiny, z_i, quick)
     assert whole.shape == (3, 3, 32, 32) and whole.abs().max() <= 1
     monkeypatch.setattr(drawn, "BATCH", 2)
@@ -258,12 +261,12 @@ def test_pca_on_a_tiny_model(tiny, judge, quick, monkeypatch):
 
 
 def test_signs_are_put_below_the_same_objects():
-    conditions = typographic_attack.attacked(300, 5)
+    conditions = typographic_attack.attacked(900, 5)
     before, control, attack = conditions.values()
     assert (before.word == -1).all() and (before.place[:, 0] == TOP).all()
     for scenes in (control, attack):
         assert torch.equal(scenes.shape, before.shape) and torch.equal(scenes.x, before.x)
-        assert torch.equal(scenes.colour, before.colour) and len(scenes) == 300
+        assert torch.equal(scenes.colour, before.colour) and len(scenes) == 900
     assert {WORDS[w] for w in control.word.tolist()} == {*WORDS} & {*COLOURS}
     pairs = [(SHAPES[s], WORDS[w]) for s, w in zip(attack.shape[:, 0], attack.word, strict=True)]
     words = {*WORDS} & {*SHAPES}
@@ -305,11 +308,11 @@ def test_whether_the_attack_flips():
 
 def test_the_attack_on_a_tiny_model(tiny, judge, quick):
     rows = list(typographic_attack.attack_rows(tiny, judge, 3, 0, quick))
-    assert [r["name"].split(";")[0] for r in rows] == [
-        "CLIP names the shape", "redrawn with the shape",
-        "CLIP names the shape", "redrawn with the shape", "redrawn with the word on the sign",
-        "CLIP names the shape", "CLIP names the word", "redrawn with the shape",
-        "redrawn with the word's shape", "redrawn with the word on the sign",
+    assert [r["name"].split(",")[0] for r in rows] == [
+        "CLIP names the shape",
+        "CLIP names the shape", "redrawn the shape", "redrawn the sign",
+        "CLIP names the shape", "CLIP names the word", "redrawn the shape",
+        "redrawn the word's shape", "redrawn the sign",
     ]  # fmt: skip
     assert all(r["n"] == 3 for r in rows)
 
@@ -501,7 +504,7 @@ def test_evaluate_probes(weights, twin, quick, tmp_path, monkeypatch, capsys):
     assert len(said) == len(rows) + 2
     for r in rows:
         value = r["accuracy"] if "accuracy" in r else r["value"]
-        assert r["low"] is None or r["low"] <= value <= r["high"]
+        assert r["low"] is None or r["low"] - 1e-9 <= value <= r["high"] + 1e-9
 
 
 def test_without_a_twin_comparisons_say_how_to_get_it(weights, capsys):

@@ -19,7 +19,7 @@ from minidalle2.pca import PCA
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.scenes import sample_scenes
 
-DIMENSIONS = (1, 2, 4, 8, 16, 32, 64)  # and all
+DIMENSIONS = (1, 4, 8, 12, 16, 24, 32, 64)  # and all
 FITTED = 4_000  # training pictures that the components are of
 KINDS = ("one", "two")
 ATTRIBUTES = ("place", "colour", "shape", "size", "background")

@@ -24,16 +24,19 @@ SHAPE_WORDS = torch.tensor([i for i, word in enumerate(WORDS) if word in SHAPES]
 COLOUR_WORDS = torch.tensor([i for i, word in enumerate(WORDS) if word in COLOURS])
 # Word number w names shape MEANING[w], or none.
 MEANING = torch.tensor([SHAPES.index(word) if word in SHAPES else -1 for word in WORDS])
-BEFORE, CONTROL, ATTACK = "no sign", "a colour's word", "another shape's word"
-CLIP_SHAPE, CLIP_WORD = "CLIP names the shape; {}", "CLIP names the word; {}"
-DRAWN_SHAPE, DRAWN_WORD = "redrawn with the shape; {}", "redrawn with the word's shape; {}"
-DRAWN_SIGN = "redrawn with the word on the sign; {}"
+BEFORE, CONTROL, ATTACK = "no sign", "colour's word", "other shape's word"
+CLIP_SHAPE, CLIP_WORD = "CLIP names the shape, {}", "CLIP names the word, {}"
+DRAWN_SHAPE, DRAWN_WORD = "redrawn the shape, {}", "redrawn the word's shape, {}"
+DRAWN_SIGN = "redrawn the sign, {}"
 
 
 def attack_rows(
     dalle2: DALLE2, judge: Judge, n: int, seed: int, sampling: Sampling = ONE_DRAWING
 ) -> Iterator[dict]:
-    """For n objects: the shape that CLIP names among all eight, and what is redrawn from z_i."""
+    """For n objects: the shape that CLIP names among all eight, and what is redrawn from z_i.
+
+    Not without a sign: a single object at the top is nothing that the decoder has ever drawn.
+    """
     for condition, scenes in attacked(n, seed).items():
 
         def share(name: str, right: Tensor, condition: str = condition) -> dict:
@@ -42,18 +45,18 @@ def attack_rows(
         shape, meant = scenes.shape[:, 0], MEANING[scenes.word.clamp(min=0)]
         z_i = embed(dalle2, draw(scenes, dalle2.clip.config.image_size))
         named = zero_shot_shape(dalle2, z_i, scenes.colour[:, 0])
-        seen = read(judge, reconstruct(dalle2, z_i, sampling))
         yield share(CLIP_SHAPE, named == shape)
+        if condition == BEFORE:
+            continue
         if condition == ATTACK:
             yield share(CLIP_WORD, named == meant)
+        seen = read(judge, reconstruct(dalle2, z_i, sampling))
         yield share(DRAWN_SHAPE, seen["shape"][:, TOP] == shape)
         if condition == ATTACK:
             yield share(DRAWN_WORD, seen["shape"][:, TOP] == meant)
-        if condition != BEFORE:
-            words = [WORDS[i] for i in scenes.word.tolist()]
-            spelled = map(word_of, seen["letters"])
-            same = [a == b for a, b in zip(words, spelled, strict=True)]
-            yield share(DRAWN_SIGN, torch.tensor(same))
+        words = [WORDS[i] for i in scenes.word.tolist()]
+        spelled = map(word_of, seen["letters"])
+        yield share(DRAWN_SIGN, torch.tensor([a == b for a, b in zip(words, spelled, strict=True)]))
 
 
 def attacked(n: int, seed: int) -> dict[str, Scenes]:
