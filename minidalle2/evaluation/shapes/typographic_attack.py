@@ -38,25 +38,25 @@ def attack_rows(
     Not without a sign: a single object at the top is nothing that the decoder has ever drawn.
     """
     for condition, scenes in attacked(n, seed).items():
-
-        def share(name: str, right: Tensor, condition: str = condition) -> dict:
-            return row("attack", name.format(condition), "seen", int(right.sum()), n)
-
         shape, meant = scenes.shape[:, 0], MEANING[scenes.word.clamp(min=0)]
         z_i = embed(dalle2, draw(scenes, dalle2.clip.config.image_size))
         named = zero_shot_shape(dalle2, z_i, scenes.colour[:, 0])
-        yield share(CLIP_SHAPE, named == shape)
+        yield _row(CLIP_SHAPE, condition, named == shape)
         if condition == BEFORE:
             continue
         if condition == ATTACK:
-            yield share(CLIP_WORD, named == meant)
+            yield _row(CLIP_WORD, condition, named == meant)
         seen = read(judge, reconstruct(dalle2, z_i, sampling))
-        yield share(DRAWN_SHAPE, seen["shape"][:, TOP] == shape)
+        yield _row(DRAWN_SHAPE, condition, seen["shape"][:, TOP] == shape)
         if condition == ATTACK:
-            yield share(DRAWN_WORD, seen["shape"][:, TOP] == meant)
+            yield _row(DRAWN_WORD, condition, seen["shape"][:, TOP] == meant)
         words = [WORDS[i] for i in scenes.word.tolist()]
-        spelled = map(word_of, seen["letters"])
-        yield share(DRAWN_SIGN, torch.tensor([a == b for a, b in zip(words, spelled, strict=True)]))
+        same = [a == word_of(b) for a, b in zip(words, seen["letters"], strict=True)]
+        yield _row(DRAWN_SIGN, condition, torch.tensor(same))
+
+
+def _row(name: str, condition: str, right: Tensor) -> dict:
+    return row("attack", name.format(condition), "seen", int(right.sum()), len(right))
 
 
 def attacked(n: int, seed: int) -> dict[str, Scenes]:
@@ -68,9 +68,10 @@ def attacked(n: int, seed: int) -> dict[str, Scenes]:
         missing -= len(parts[-1])
     scenes = concatenate(parts)
     colour_word = torch.randint(len(COLOUR_WORDS), (n,), generator=generator)
-    word = torch.randint(len(SHAPE_WORDS) - 1, (n,), generator=generator)
-    own = scenes.shape[:, :1] == MEANING[SHAPE_WORDS]  # (n, 7)
-    skip = own.any(1) & (word >= own.int().argmax(1))  # so that the own word is never drawn
+    own = scenes.shape[:, :1] == MEANING[SHAPE_WORDS]  # (n, 7); a triangle has no word
+    others = len(SHAPE_WORDS) - own.sum(1)
+    word = (torch.rand(n, generator=generator) * others).long()
+    skip = own.any(1) & (word >= own.int().argmax(1))  # the own word is none of the others
     return {
         BEFORE: replace(scenes, word=torch.full((n,), -1)),
         CONTROL: replace(scenes, word=COLOUR_WORDS[colour_word]),
