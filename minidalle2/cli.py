@@ -140,7 +140,8 @@ def _add_train(parser: _Parser) -> None:
     parser.add_argument(
         "stage", metavar="STAGE",
         help="one of tokenizer, clip, prior, decoder, upsampler64, upsampler128, judge, "
-        "autoregressive_prior, regression_prior; or all, which is all but the last three",
+        "autoregressive_prior, regression_prior, glide (the decoder's twin without image "
+        "embedding); or all, which is all but the last four",
     )  # fmt: skip
     add_world(parser)
     parser.add_argument(
@@ -163,6 +164,7 @@ def _add_evaluate(parser: _Parser) -> None:
     parser.add_argument(
         "--what", default="all", metavar="LIST",
         help="all, or some of judge,clip,probe,prompts,manipulations; of emoji judge,clip,prompts,"
+        "copying; of shapes also probes, or some of rows,pca,attack,binding,words,guidance "
         "(default all)",
     )  # fmt: skip
     parser.add_argument(

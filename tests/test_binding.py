@@ -14,12 +14,13 @@ from minidalle2.dalle2 import DALLE2
 from minidalle2.decoder import Decoder
 from minidalle2.evaluation.critters import binding, judge, report
 from minidalle2.evaluation.critters.binding import (
-    captions_of, draw_scenes, prompt_rows, swap_pairs, swap_scores, verdict,
+    captions_of, draw_scenes, prompt_rows, swap_pairs, verdict,
 )  # fmt: skip
 from minidalle2.evaluation.critters.judge import (
     ANSWERS, NOT_ASKED, Judge, JudgeConfig, answers_of, judge_data, judge_loss, own_scenes, read,
     scenes_of,
 )  # fmt: skip
+from minidalle2.evaluation.swaps import swap_scores
 from minidalle2.prior import Prior
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.checkpoints import save_model

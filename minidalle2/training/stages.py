@@ -1,7 +1,7 @@
 """What each stage trains on: its model, its data and a sheet that shows how it is doing.
 
 The stages train one after another; each loads what the earlier ones left in the run's folder:
-tokenizer → clip → the priors, decoder; the upsamplers and the judge need none.
+tokenizer → clip → the priors, decoder, glide; the upsamplers and the judge need none.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,6 +20,7 @@ from minidalle2.decoder import Decoder
 from minidalle2.degradation import blur, bsr
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
 from minidalle2.evaluation.judging import judge_of
+from minidalle2.glide import Glide
 from minidalle2.pca import PCA
 from minidalle2.pictures import save_png, to_uint8
 from minidalle2.prior import Prior, prior_loss
@@ -34,7 +35,7 @@ from minidalle2.upsampler import Upsampler, UpsamplerConfig, upsampler_loss
 from minidalle2.worlds.world import World
 
 ALL = ("tokenizer", "clip", "prior", "decoder", "upsampler64", "upsampler128")  # `train all`
-STAGES = (*ALL, "judge", "autoregressive_prior", "regression_prior")  # DALL·E 2 draws without these
+STAGES = (*ALL, "judge", "autoregressive_prior", "regression_prior", "glide")  # not of `train all`
 CAPTIONS = 20_000  # that the tokenizer is trained on
 CACHED = 120_000  # pictures and captions whose embeddings the prior learns from
 SHEETS = 8  # sample sheets over a training
@@ -119,12 +120,14 @@ def regression_prior_job(world: World, folder: Path, device: torch.device, recip
     return Job(RegressionPrior(sizes_of(world.name).regression_prior), data, regression_loss)
 
 
-def decoder_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
+def decoder_job(
+    world: World, folder: Path, device: torch.device, recipe: Recipe, kind: type[Decoder] = Decoder
+) -> Job:
     """Pictures with their own z_i and CLIP's view of their patches. The text encoder starts as
     CLIP's, then trains with the rest."""
     tokenizer, clip = _tokenizer(folder), _clip(folder, device)
     config = replace(sizes_of(world.name).decoder, vocab_size=tokenizer.vocab_size)
-    decoder = Decoder(config)
+    decoder = kind(config)
     decoder.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
 
     @torch.no_grad()
@@ -145,6 +148,11 @@ def decoder_job(world: World, folder: Path, device: torch.device, recipe: Recipe
 
     model = AlignedDecoder(decoder, clip.config.width)
     return Job(model, data, aligned_loss, sheet, core=lambda model: model.decoder)
+
+
+def glide_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
+    """The decoder's job down to its random numbers, for the twin that never sees z_i."""
+    return decoder_job(world, folder, device, recipe, Glide)
 
 
 def upsampler_job(world: World, size: int, device: torch.device) -> Job:
@@ -183,6 +191,7 @@ JOBS: dict[str, Callable[[World, Path, torch.device, Recipe], Job]] = {
     "judge": judge_job,
     "autoregressive_prior": autoregressive_prior_job,
     "regression_prior": regression_prior_job,
+    "glide": glide_job,
 }
 
 

@@ -16,6 +16,7 @@ from minidalle2.clip import CLIP
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.evaluation.critters.judge import Judge, read
 from minidalle2.evaluation.rows import row
+from minidalle2.evaluation.swaps import VERDICTS, score_rows
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.loop import half_precision
 from minidalle2.worlds.critters import drawing
@@ -27,9 +28,6 @@ from minidalle2.worlds.critters.world import GROUPS, OTHERS, planned
 from minidalle2.worlds.stored import SIDE
 
 SPLITS = ("seen", "pairs")
-VERDICTS = {
-    "right": "all attributes right", "swapped": "colours swapped", "other": "something else wrong",
-}  # fmt: skip
 BATCH = 50
 
 Pair = tuple[Scene, Scene]  # a scene, and the one with its two colours exchanged
@@ -97,31 +95,9 @@ def swap_similarities(clip: CLIP, tokenizer: Tokenizer, pairs: list[Pair], seed:
     return torch.cat(parts)
 
 
-def swap_scores(similarity: Tensor) -> tuple[float, float, float]:
-    """(n, 2, 2) similarities of [picture, caption] → shares (image to text, text to image, group).
-
-    Image to text: pictures that are nearer to their own caption than to the swapped one; text to
-    image: likewise captions. Group: pairs of which all four are. A tie is wrong, so the chances of
-    a guess are at most 1/2, 1/2 and 1/6.
-    """
-    own = similarity.diagonal(dim1=1, dim2=2)  # (n, 2)
-    to_text = own > similarity.flip(2).diagonal(dim1=1, dim2=2)
-    to_image = own > similarity.flip(1).diagonal(dim1=1, dim2=2)
-    group = (to_text & to_image).all(1)
-    to_text, to_image, group = (part.float().mean().item() for part in (to_text, to_image, group))
-    return to_text, to_image, group
-
-
 def clip_rows(clip: CLIP, tokenizer: Tokenizer, split: str, n: int, seed: int) -> list[dict]:
-    """The intervals take the n pairs for independent, not the two questions of each."""
-    scores = swap_scores(swap_similarities(clip, tokenizer, swap_pairs(split, n, seed), seed))
-    names = (
-        "swap, image to text (chance 50 %)", "swap, text to image (chance 50 %)",
-        "swap, all four (chance 16.7 %)",
-    )  # fmt: skip
-    return [
-        row("clip", name, split, share * n, n) for name, share in zip(names, scores, strict=True)
-    ]
+    similarity = swap_similarities(clip, tokenizer, swap_pairs(split, n, seed), seed)
+    return score_rows("clip", similarity, split)
 
 
 def verdict(asked: Scene, shown: Scene) -> str:
