@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +19,9 @@ from minidalle2.diffusion.sampling import Noise
 from minidalle2.pca import PCA
 from minidalle2.quantisation import dequantise, edges_by_quantile, edges_by_range, quantise
 from minidalle2.tokenizer import PAD
+from minidalle2.training import stages
 from minidalle2.training.checkpoints import CheckpointError, load_model, save_model
+from minidalle2.training.sizes import Sizes
 
 TEXTS = ["a red circle", "a large green star above a red square", "a"]
 E, K, N = 12, 7, 16  # as in conftest.py
@@ -465,6 +468,24 @@ def test_draw_with_it(tiny_dalle2, ar, few_steps, tmp_path, monkeypatch, capsys)
     assert main(command) == 0
     manifest = (tmp_path / "out" / "manifest.jsonl").read_text(encoding="utf-8")
     assert json.loads(manifest)["settings"]["prior"] == "autoregressive"
+
+
+def test_training_takes_the_components_that_clip_needs(tokenizer, configs, tmp_path, monkeypatch):
+    """`train autoregressive_prior`: no more than keep 99.9 % of the variance of CLIP's z_i, and
+    buckets that cover them."""
+    z = F.normalize(torch.randn(400, E) * torch.logspace(0, -2, E), dim=1)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    sizes = Sizes(autoregressive_prior=configs.autoregressive_prior)
+    monkeypatch.setattr(stages, "_embeddings", lambda *_: (None, z, z.roll(1, 0)))
+    monkeypatch.setattr(stages, "sizes_of", lambda name: sizes)
+    world = SimpleNamespace(name="shapes")
+    model = stages.autoregressive_prior_job(world, tmp_path, torch.device("cpu"), None).model
+    k = model.config.components
+    assert 1 < k < E and PCA.fit(z, k).error(z) <= 0.001 < PCA.fit(z, k - 1).error(z)
+    assert model.config.vocab_size == tokenizer.vocab_size
+    for column in model.encode(z).T:
+        assert column.min() == 0 and column.max() == N - 1
+    assert ((model.decode(model.encode(z)) * z).sum(1) > 0.98).all()
 
 
 def test_more_components_than_there_are():
