@@ -104,6 +104,7 @@ def test_noise_keeps_its_length():
 
 
 def test_the_ends_of_an_interpolation_are_the_pictures(tiny_dalle2, latents):
+    print("DEBUG", latents.x_T.std(), latents.x_T.abs().max())
     frames = interpolate(tiny_dalle2.decoder, latents[:1], latents[1:], 5, WALK)
     ends = decode(tiny_dalle2.decoder, latents, WALK)
     assert frames.shape == (5, 3, 32, 32)
@@ -361,7 +362,7 @@ def test_everything_is_kept_where_the_judge_reads_the_truth(scenes):
 
 @pytest.mark.parametrize("name", ["colour", "shape", "size", "background"])
 def test_what_is_lost_is_counted(scenes, name):
-    answers = answers_of(scenes)
+    answers = {k: value.clone() for k, value in answers_of(scenes).items()}
     place = 0 if name == "background" else int(scenes.place[7, 0])
     answers[name][7, place] = (answers[name][7, place] + 1) % 2
     kept = measured.attributes_kept(scenes, answers)
@@ -384,6 +385,16 @@ def test_of_a_vanished_object_nothing_is_kept_and_a_new_one_spoils_the_scene(sce
     answers["shape"][9, free] = 0
     assert measured.same_scene(answers_of(scenes), answers).sum() == 59
     assert all(value.all() for value in measured.attributes_kept(scenes, answers).values())
+
+
+def test_what_differs_clearly():
+    """A hundredth of the pixels by a tenth of the range: here 11 of 1,024, and by 26 levels."""
+    images = torch.zeros(3, 3, 32, 32)
+    others = images.clone()
+    others[0, 1].view(-1)[:11] = 0.21
+    others[1, 1].view(-1)[:11] = 0.19  # too little
+    others[2, 1].view(-1)[:10] = 2.0  # too few
+    assert measured.clearly_different(images, others).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize("name", ["colour", "shape", "size", "background"])
@@ -424,7 +435,7 @@ def test_all_rows(tiny_dalle2, monkeypatch):
     monkeypatch.setattr(measured, "BATCH", 2)
     judge = Judge(JudgeConfig(width=8))
     rows = list(measured.manipulation_rows(tiny_dalle2, judge, 3, 0))
-    assert len({row["name"] for row in rows}) == len(rows) == 2 + 3 + 2 + 8
+    assert len({row["name"] for row in rows}) == len(rows) == 2 + 6 + 2 + 8
     assert {row["what"] for row in rows} == {"manipulations"} == {report.WHAT[-1]}
     for row in rows:
         assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1
