@@ -158,7 +158,7 @@ def _add_evaluate(parser: _Parser) -> None:
     parser.add_argument(
         "--what", default="all", metavar="LIST",
         help="all, or some of judge,clip,probe,prompts,manipulations; of emoji judge,clip,prompts,"
-        "(default all)",
+        "copying (default all)",
     )  # fmt: skip
     parser.add_argument(
         "-n", type=integer(1, 100_000), default=500, metavar="N",
