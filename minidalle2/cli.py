@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_vary(_command(
         commands, "vary", "draw variations of pictures",
         "Draw variations of each picture: what CLIP sees in it stays, the rest changes with --eta.",
-        "minidalle2 vary photo.png -n 6 --eta 0.5 --out outputs",
+        "minidalle2 vary photo.png -n 6 --eta 0.8 --out outputs",
     ))  # fmt: skip
     add_blend(_command(
         commands, "blend", "go from one picture or text to another, or mix several",

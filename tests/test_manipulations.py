@@ -20,7 +20,7 @@ from minidalle2.manipulations.blending import latents_of_text, mix, starting_noi
 from minidalle2.manipulations.inpainting import Resampling, inpaint, itinerary
 from minidalle2.manipulations.interpolation import between, interpolate, slerp, slerp_noise
 from minidalle2.manipulations.inversion import (
-    Latents, Walk, decode, decoder_noise, error_against_steps, invert,
+    Latents, Walk, decode, decoder_noise, error_against_steps,
 )  # fmt: skip
 from minidalle2.manipulations.text_diff import LARGEST, direction, edit, turn
 from minidalle2.manipulations.variations import repeated, vary
@@ -35,8 +35,10 @@ A, B = (F.normalize(torch.randn(5, 12, generator=torch.Generator().manual_seed(s
 
 @pytest.fixture
 def latents(tiny_dalle2) -> Latents:
+    """x_T as it should be; that which leads an untrained network back to a picture is far larger,
+    and rounding with it."""
     images = torch.rand(2, 3, 32, 32) * 2 - 1
-    return invert(tiny_dalle2.clip, tiny_dalle2.decoder, images, WALK)
+    return Latents(tiny_dalle2.clip.encode_image(images), torch.randn(2, 3, 32, 32))
 
 
 def angle(a, b):
@@ -361,7 +363,7 @@ def test_everything_is_kept_where_the_judge_reads_the_truth(scenes):
 
 @pytest.mark.parametrize("name", ["colour", "shape", "size", "background"])
 def test_what_is_lost_is_counted(scenes, name):
-    answers = answers_of(scenes)
+    answers = {k: value.clone() for k, value in answers_of(scenes).items()}
     place = 0 if name == "background" else int(scenes.place[7, 0])
     answers[name][7, place] = (answers[name][7, place] + 1) % 2
     kept = measured.attributes_kept(scenes, answers)
@@ -384,6 +386,16 @@ def test_of_a_vanished_object_nothing_is_kept_and_a_new_one_spoils_the_scene(sce
     answers["shape"][9, free] = 0
     assert measured.same_scene(answers_of(scenes), answers).sum() == 59
     assert all(value.all() for value in measured.attributes_kept(scenes, answers).values())
+
+
+def test_what_differs_clearly():
+    """A hundredth of the pixels by a tenth of the range: here 11 of 1,024, and by 26 levels."""
+    images = torch.zeros(3, 3, 32, 32)
+    others = images.clone()
+    others[0, 1].view(-1)[:11] = 0.21
+    others[1, 1].view(-1)[:11] = 0.19  # too little
+    others[2, 1].view(-1)[:10] = 2.0  # too few
+    assert measured.clearly_different(images, others).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize("name", ["colour", "shape", "size", "background"])
@@ -424,7 +436,7 @@ def test_all_rows(tiny_dalle2, monkeypatch):
     monkeypatch.setattr(measured, "BATCH", 2)
     judge = Judge(JudgeConfig(width=8))
     rows = list(measured.manipulation_rows(tiny_dalle2, judge, 3, 0))
-    assert len({row["name"] for row in rows}) == len(rows) == 2 + 3 + 2 + 8
+    assert len({row["name"] for row in rows}) == len(rows) == 2 + 6 + 2 + 8
     assert {row["what"] for row in rows} == {"manipulations"} == {report.WHAT[-1]}
     for row in rows:
         assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1

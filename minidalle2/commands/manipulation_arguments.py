@@ -15,8 +15,8 @@ def add_vary(parser: ArgumentParser) -> None:
         help="variations of each picture, with seeds S, S+1, … (default 4)",
     )  # fmt: skip
     parser.add_argument(
-        "--eta", type=eta, default=0.5, metavar="E",
-        help="how much changes: 0 gives the picture back, 1 is the most (default 0.5)",
+        "--eta", type=eta, default=1.0, metavar="E",
+        help="how much changes: 0 gives the picture back, 1 is the most (default 1)",
     )  # fmt: skip
     _add_walk(parser)
 
@@ -49,9 +49,9 @@ def add_edit(parser: ArgumentParser) -> None:
         "--to", required=True, dest="new", metavar="TEXT", help="what they shall show"
     )
     parser.add_argument(
-        "--theta", type=theta, default=0.4, metavar="T",
+        "--theta", type=theta, default=0.5, metavar="T",
         help="how far to turn, in shares of the way to the difference of both texts: 0 to 0.5 "
-        "(default 0.4)",
+        "(default 0.5)",
     )  # fmt: skip
     parser.add_argument(
         "--frames", type=integer(1, 10_000), default=5, metavar="F",

@@ -24,7 +24,7 @@ class Walk:
 
     steps: int = 50
     guidance: float = 1.0  # 1: with z_i alone; more draws z_i clearer, and is inverted less exactly
-    refinements: int = 1  # of each step up: how often it asks again where it would arrive
+    refinements: int = 0  # of each step up: how often it asks again where it would arrive
 
 
 @dataclass
@@ -81,7 +81,7 @@ def psnr(images: Tensor, others: Tensor) -> Tensor:
 
 
 def error_against_steps(
-    clip: CLIP, decoder: Decoder, images: Tensor, steps: list[int], refinements: int = 1
+    clip: CLIP, decoder: Decoder, images: Tensor, steps: list[int], refinements: int = 0
 ) -> dict[int, Tensor]:
     """How well pictures come back from their latents: {steps: PSNR in dB (B,)}."""
     errors = {}
