@@ -435,8 +435,12 @@ def test_short_prompts_say_shapes_and_colours_only():
     assert prompts[:4] == [prompts[0]] * 4 and torch.equal(scenes.shape[0], scenes.shape[3])
     unsaid = ("small", "large", "background", *PLACES, "above", "left", "below")
     assert not any(word in prompt.split() for prompt in prompts for word in unsaid)
-    moved = replace(scenes, size=1 - scenes.size.clamp(min=0), background=3 - scenes.background)
-    assert follows(scenes, answers_of(moved)).all()
+    others = guidance_sweep.others_of(scenes, seeded(2))
+    assert follows(scenes, answers_of(others)).all()
+    assert (
+        len({*map(tuple, others.place[:, :2].tolist())}) > 1
+        and len({*others.background.tolist()}) > 1
+    )
 
 
 def test_guidance_on_a_tiny_model(tiny, twin, judge, quick, monkeypatch):
@@ -451,7 +455,8 @@ def test_guidance_on_a_tiny_model(tiny, twin, judge, quick, monkeypatch):
 
     monkeypatch.setattr(tiny, "generate", listening)
     rows = list(guidance_sweep.guidance_rows(tiny, judge, twin, 7, 0, quick, scales=(1.0, 3.0)))
-    assert [r["name"] for r in rows] == [
+    assert rows[0]["name"] == "real pictures: diversity" and rows[0]["value"] > 0
+    assert [r["name"] for r in rows[1:]] == [
         f"{label}, guidance {scale}: {what}" for label in ("unCLIP", "GLIDE") for scale in (1, 3)
         for what in ("followed", "diversity", "Fréchet distance", "precision", "recall")
     ]  # fmt: skip
@@ -462,7 +467,7 @@ def test_guidance_on_a_tiny_model(tiny, twin, judge, quick, monkeypatch):
     assert torch.equal(sweep[0][2], sweep[1][2])  # z_i is frozen, and each picture has its own
     assert (sweep[0][2][0] - sweep[0][2][1]).abs().max() > 1e-3
     left = guidance_sweep.diversity_left(rows, "GLIDE", (1.0, 3.0))
-    assert left == pytest.approx(rows[16]["value"] / rows[11]["value"])
+    assert left == pytest.approx(rows[17]["value"] / rows[12]["value"])
 
 
 def test_who_stays_diverse():

@@ -40,14 +40,15 @@ def guidance_rows(
     scales: tuple[float, ...] = SCALES,
 ) -> Iterator[dict]:
     """For both models at each scale, on about n pictures of n / 4 prompts at 32 px: prompts
-    followed, diversity, Fréchet distance, precision and recall against as many real pictures.
+    followed, diversity, Fréchet distance, precision and recall against real pictures of the same
+    prompts, whose own diversity is the first row.
 
     Every picture has a z_i of its own from the prior, which is frozen over the scales.
     """
     generator = torch.Generator().manual_seed(seed)
     scenes, prompts = short_prompts(-(-n // TOGETHER), generator)
-    real = draw(sample_scenes(len(scenes), SPLIT, generator, KINDS), dalle2.clip.config.image_size)
-    real_z = embed(dalle2, real)
+    real = embed(dalle2, draw(others_of(scenes, generator), dalle2.clip.config.image_size))
+    yield mean_row("guidance", "real pictures: diversity", SPLIT, diversity(real, TOGETHER))
     imagined = draw_prompts(dalle2, prompts, sampling, stop_after="image_embedding")
     z_i = torch.cat([made.image_embedding for made in imagined])
     for label, model in {"unCLIP": dalle2, "GLIDE": twin}.items():
@@ -57,7 +58,7 @@ def guidance_rows(
             pictures = torch.cat([made.image32 for made in drawn])
             followed = follows(scenes, read(judge, pictures))
             z = embed(dalle2, pictures)
-            yield from _rows(f"{label}, guidance {scale:g}", followed, z, real_z)
+            yield from _rows(f"{label}, guidance {scale:g}", followed, z, real)
 
 
 def _rows(label: str, followed: Tensor, drawn: Tensor, real: Tensor) -> Iterator[dict]:
@@ -79,6 +80,12 @@ def short_prompts(n: int, generator: torch.Generator) -> tuple[Scenes, list[str]
     prompts = describe(scenes, caption_rng(generator), SPLIT)
     every = torch.arange(n).repeat_interleave(TOGETHER)
     return scenes[every], [prompts[i] for i in every.tolist()]
+
+
+def others_of(scenes: Scenes, generator: torch.Generator) -> Scenes:
+    """Scenes of the same objects, with what short prompts leave unsaid drawn anew for each."""
+    fresh = sample_scenes(len(scenes), SPLIT, generator, KINDS)
+    return replace(fresh, shape=scenes.shape, colour=scenes.colour)
 
 
 def diversity(z: Tensor, together: int) -> Tensor:
