@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from tiny_model import perturbed
+
 from minidalle2.autoregressive_prior import AutoregressivePrior, AutoregressivePriorConfig
 from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.dalle2 import DALLE2, Sampling
@@ -56,15 +58,6 @@ def configs(tokenizer: Tokenizer) -> SimpleNamespace:
         upsampler64=UpsamplerConfig(64, "cosine", widths=(8, 16), blocks=(1, 1), embedding=20),
         upsampler128=UpsamplerConfig(128, "linear", widths=(8, 16), blocks=(1, 1), embedding=20),
     )  # fmt: skip
-
-
-def perturbed(model: nn.Module) -> nn.Module:
-    """Fresh networks end in zeros and answer nothing; noise on every weight lets inputs matter."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    return model.eval().requires_grad_(False)
 
 
 @pytest.fixture

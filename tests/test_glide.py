@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import perturbed
+from tiny_model import perturbed
 from tiny_model import save_tiny
 
 from minidalle2 import decoder as decoder_module

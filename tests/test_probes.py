@@ -11,7 +11,7 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import perturbed
+from tiny_model import perturbed
 from tiny_model import save_tiny
 
 from minidalle2.cli import main
