@@ -149,7 +149,19 @@ def test_scores_are_counted_exactly_and_pairs_also_by_the_four_hands():
     }  # fmt: skip
 
 
-def test_naming_averages_over_styles_and_over_names():
+def test_the_answer_is_that_of_the_nearest_text():
+    z_i = F.normalize(torch.randn(20, 9, generator=generator()), dim=-1)
+    z_t = F.normalize(torch.randn(5, 3, 9, generator=generator(1)), dim=-1)
+    for picture in z_i:
+        best = max((float(picture @ z_t[n, s]), n, s) for n in range(5) for s in range(3))
+        right = (torch.tensor([best[1]]), torch.tensor([best[2]]))
+        name, style = answer_ranks(picture[None], z_t, *right)
+        assert name.item() == 0 and style.item() == 0
+        least = min((max(float(picture @ z_t[n, s]) for s in range(3)), n) for n in range(5))
+        assert answer_ranks(picture[None], z_t, torch.tensor([least[1]]), right[1])[0].item() == 4
+
+
+def test_names_and_styles_are_both_found():
     """Texts as sums of a direction of their name and one of their style: both are found."""
     names, styles = torch.eye(9)[:5], torch.eye(9)[5:8]
     z_t = F.normalize(names[:, None] + styles, dim=-1)  # (5, 3, 9)

@@ -28,7 +28,9 @@ SMOKE = {
 }
 PROFILES = {"smoke": SMOKE, "laptop": LAPTOP, "full": FULL}
 EMOJI = FULL | {
-    "clip": Recipe(steps=6_000, batch_size=256, learning_rate=3e-3, weight_decay=0.1),
+    "clip": Recipe(
+        steps=9_000, batch_size=256, learning_rate=3e-3, weight_decay=0.1, restarts=(6_000,)
+    ),
     "prior": Recipe(steps=2_500, batch_size=256),
     "judge": Recipe(steps=4_000, batch_size=128, learning_rate=2e-3, weight_decay=0.05),
 }

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SHARE = 0.8  # of the pictures that are turned, resized and moved
-TURN = 0.2  # radians, at most, either way
-SMALLEST = 0.8
-STRETCH = 0.1  # of the width against the height, at most
+TURN = 0.25  # radians, at most, either way
+SMALLEST = 0.7
+STRETCH = 0.2  # of the width against the height, at most
 SHIFT = 0.05  # of half a side, at most
 CONTRAST, BRIGHTNESS = 0.15, 0.05  # at most, either way
 MOST_BLANK = 1 / 3

@@ -1,13 +1,13 @@
 """CLIP's zero-shot naming: which of the 1,200 core names, and which of the six styles, is this?
 
-A name's embedding is the mean of those of its texts in all styles, a style's of its texts with all
-names: an ensemble of prompts (Radford et al. 2021, section 3.1.4).
+It is read off the nearest of all 7,200 texts: a name scores as its best style does, a style as its
+best name. (Averages over the other question, as in Radford et al. 2021, section 3.1.4, were less
+often right on the split `seen`.)
 """
 
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from minidalle2.clip import CLIP
@@ -35,8 +35,8 @@ def naming_rows(clip: CLIP, tokenizer: Tokenizer) -> Iterator[dict]:
 
 def answer_ranks(z_i: Tensor, z_t: Tensor, name: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
     """Pictures (n, E), texts (names, styles, E) and the right answers (n,) → the answers' ranks."""
-    of_names, of_styles = (F.normalize(z_t.mean(k), dim=-1) for k in (1, 0))
-    return ranks(z_i @ of_names.T, name), ranks(z_i @ of_styles.T, style)
+    similarity = torch.einsum("b e, n s e -> b n s", z_i, z_t)
+    return ranks(similarity.amax(2), name), ranks(similarity.amax(1), style)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.dalle2 import DALLE2
 from minidalle2.evaluation.emoji.copying import copying_rows, copying_sheet
 from minidalle2.evaluation.emoji.judge import Judge
@@ -18,6 +19,8 @@ from minidalle2.evaluation.emoji.prompts import (
 )  # fmt: skip
 from minidalle2.evaluation.judging import load_judge
 from minidalle2.pictures import labelled_grid
+from minidalle2.tokenizer import Tokenizer
+from minidalle2.training.checkpoints import load_model
 from minidalle2.worlds.emoji.names import data_folder, drawings
 
 WHAT = ("judge", "clip", "prompts", "copying")
@@ -37,11 +40,12 @@ def evaluate(
     """Rows {what, name, split, n, accuracy, low, high} for the weights in `folder`.
 
     `judge`: what the judge makes of real drawings, the ceiling of `prompts`. `clip`: zero-shot
-    naming. `prompts`: pictures drawn of n prompts, for each language and split. `copying`: how many
-    of those drawn of held-out pairs are near-copies of a training picture. Sheets of what was drawn
-    go into the folder `pictures`.
+    naming, for which tokenizer and CLIP are enough. `prompts`: pictures drawn of n prompts, for
+    each language and split. `copying`: how many of those drawn of held-out pairs are near-copies
+    of a training picture. Sheets of what was drawn go into the folder `pictures`.
     """
-    dalle2 = DALLE2.load(folder, device)
+    draws = bool({"prompts", "copying"} & set(what))
+    dalle2 = DALLE2.load(folder, device) if draws else None
     judge = load_judge("emoji", folder, device) if {"judge", "prompts"} & set(what) else None
     drawn = cache(  # the same drawings are asked for in both languages
         lambda split, language: draw_rows(
@@ -56,7 +60,8 @@ def evaluate(
                 "judge", "real drawings", split, rows, reading.name_rank, reading.style_rank
             )
     if "clip" in what:
-        yield from naming_rows(dalle2.clip, dalle2.tokenizer)
+        clip = load_model(folder / "clip", "clip", CLIPConfig, CLIP).to(device)
+        yield from naming_rows(clip, Tokenizer.load(folder / "tokenizer.json"))
     if "prompts" in what:
         for split in SPLITS:
             for language in LANGUAGES:

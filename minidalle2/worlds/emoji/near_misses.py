@@ -20,7 +20,7 @@ from minidalle2.worlds.emoji.words import BACKGROUNDS, STYLES, WHITE
 from minidalle2.worlds.stored import shuffled
 
 GROUP = 8
-HANDS, THINGS = 2, 3  # rows 1 and 2, rows 3 to 5; the others, 6 and 7, change the background
+HANDS, THINGS = 3, 2  # rows 1 to 3, rows 4 and 5; the others, 6 and 7, change the background
 
 
 def sample_near_misses(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
