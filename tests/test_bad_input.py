@@ -69,7 +69,7 @@ def test_a_prompt_that_is_no_unicode(refuse):
         ("a green dragon above a Castle", "dragon, castle"),
         ("красный круг", "красный, круг"),
         ("أحمر دائرة", "أحمر, دائرة"),
-        ("赤い丸", "赤い丸"),
+        ("赤い丸", "赤, い, 丸"),  # Chinese characters are words
         ("लाल वृत्त", "लाल, वृत्त"),
         ("a red 🐉", "🐉"),
     ],
