@@ -184,6 +184,7 @@ def test_all_tables(weights, tmp_path, capsys):
         "best of n": names, "guidance": names[2:],
     }  # fmt: skip
     ridge = next(row for row in tables["similarity"] if row["prior"] == "ridge")
+    assert ridge["guidance"] is None
     assert ridge["diversity"] == pytest.approx(1, abs=1e-5) and ridge["ms"] > 0
     printed = capsys.readouterr().out
     assert "best of n" in printed and len(printed.splitlines()) > 7 + 20 + 15

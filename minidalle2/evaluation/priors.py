@@ -82,11 +82,12 @@ def bench(
     drawn = {}
     for name, prior in priors.items():
         drawn[name], ms = draw(prior, pairs, max(COUNTS), args.guidance)
-        yield "similarity", similarity_row(name, drawn[name], pairs, args.guidance, ms)
+        guidance = args.guidance if prior.noise_size else None  # what draws nothing has none
+        yield "similarity", similarity_row(name, drawn[name], pairs, guidance, ms)
     for name, z in drawn.items():
         yield from (("best of n", row) for row in best_of_n_rows(name, z, pairs))
     for name, prior in priors.items():
-        if prior.noise_size:  # what draws nothing can't be guided, either
+        if prior.noise_size:
             yield from (("guidance", row) for row in guidance_rows(name, prior, pairs, 2))
     if args.prompts:
         judge = load_judge("shapes", folder, device)
