@@ -89,7 +89,8 @@ def test_up_and_down_are_the_same_timesteps(refinements):
     latents = invert(CLIP, oracle, IMAGES, walk)
     up, oracle.heard = oracle.heard, []
     decode(oracle, latents, walk)
-    assert oracle.heard == spaced_timesteps(1000, 9).tolist()
+    assert oracle.heard == spaced_timesteps(1000, 9, lowest=20).tolist()
+    assert oracle.heard[0] == 999 and oracle.heard[-1] == 20
     assert up == [t for t in reversed(oracle.heard) for _ in range(1 + refinements)]
 
 

@@ -276,6 +276,10 @@ def test_options_out_of_range(refuse, cat, command, option, values):
         assert option.strip("-") in said and "--help`" in said
 
 
+def test_more_steps_than_there_are(refuse, cat):
+    assert "--steps 990 is more than the 980" in refuse("vary", cat, "--steps", "990")
+
+
 def test_a_world_without_weights(refuse, cat, tmp_path):
     said = refuse("vary", cat, "--weights", tmp_path / "nowhere")
     assert "no weights in" in said

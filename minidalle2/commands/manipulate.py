@@ -31,10 +31,11 @@ def load(args: Namespace) -> tuple[DALLE2, Walk]:
     """The machine of --world and --weights, and how --steps and --guidance have it walk."""
     device = pick_device(args.device)
     dalle2 = DALLE2.load(weights_of(args.world, args.weights), device)
-    most = len(dalle2.decoder.diffusion.schedule)
-    if args.steps > most:
-        raise ValueError(f"--steps {args.steps} is more than the {most} that these weights have")
-    return dalle2, Walk(args.steps, args.guidance)
+    walk = Walk(args.steps, args.guidance)
+    most = len(dalle2.decoder.diffusion.schedule) - walk.lowest
+    if walk.steps > most:
+        raise ValueError(f"--steps {walk.steps} is more than the {most} that these weights have")
+    return dalle2, walk
 
 
 def shrunk(images: Tensor, size: int) -> Tensor:

@@ -34,7 +34,7 @@ def _some_tangent(a: Tensor) -> Tensor:
 
 
 def slerp_noise(a: Tensor, b: Tensor, theta: Tensor) -> Tensor:
-    """x_T of two pictures (B, 3, S, S), theta (B,) → (B, 3, S, S).
+    """x_T of two pictures (B, 3, S, S), or of one (B = 1) for all, theta (B,) → (B, 3, S, S).
 
     Noise of many dimensions lies near a sphere, whose inside the decoder has never seen: the mean
     of two is too weak. The direction goes along the circle, the length straight.
@@ -42,7 +42,7 @@ def slerp_noise(a: Tensor, b: Tensor, theta: Tensor) -> Tensor:
     flat_a, flat_b, share = a.flatten(1), b.flatten(1), theta[:, None]
     length = torch.lerp(flat_a.norm(dim=1), flat_b.norm(dim=1), theta)[:, None]
     direction = slerp(F.normalize(flat_a, dim=1), F.normalize(flat_b, dim=1), share)
-    return (length * direction).view_as(a)
+    return (length * direction).unflatten(1, a.shape[1:])
 
 
 def between(a: Latents, b: Latents, theta: Tensor, x_T: Tensor | None = None) -> Latents:
