@@ -480,6 +480,8 @@ def test_who_stays_diverse():
 
     assert guidance_sweep.unclip_stays_diverse(rows(0.9, 0.5))
     assert not guidance_sweep.unclip_stays_diverse(rows(0.5, 0.9))
+    alike = [r | {"value": 0.0} for r in rows(0.5, 0.9)]
+    assert guidance_sweep.diversity_left(alike, "GLIDE") == 0
 
 
 # From the command line

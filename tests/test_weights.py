@@ -81,7 +81,7 @@ def test_the_prior_draws_better_than_the_text_embedding(dalle2, judge):
 
 def test_attributes_appear_with_the_components_of_z_i(dalle2, judge, monkeypatch):
     monkeypatch.setattr(pca_reconstruction, "FITTED", 1_000)
-    monkeypatch.setattr(pca_reconstruction, "DIMENSIONS", (1, 8, 32))
+    monkeypatch.setattr(pca_reconstruction, "DIMENSIONS", (1, 16, 32))
     rows = list(pca_reconstruction.pca_rows(dalle2, judge, 16, seed=0))
     assert pca_reconstruction.rises(rows), rows
     order = dict(pca_reconstruction.order_of(rows))

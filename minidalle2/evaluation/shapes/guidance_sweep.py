@@ -97,10 +97,10 @@ def diversity(z: Tensor, together: int) -> Tensor:
 
 
 def diversity_left(rows: list[dict], label: str, scales: tuple[float, ...] = SCALES) -> float:
-    """What is left at the highest guidance of the diversity at the lowest."""
+    """What is left at the highest guidance of the diversity at the lowest; of none, nothing."""
     value = {row["name"]: row["value"] for row in rows if "value" in row}
     low, high = (value[DIVERSITY.format(label, scale)] for scale in (scales[0], scales[-1]))
-    return high / low
+    return high / low if low > 0 else 0.0
 
 
 def unclip_stays_diverse(rows: list[dict], scales: tuple[float, ...] = SCALES) -> bool:

@@ -24,7 +24,7 @@ SHAPE_WORDS = torch.tensor([i for i, word in enumerate(WORDS) if word in SHAPES]
 COLOUR_WORDS = torch.tensor([i for i, word in enumerate(WORDS) if word in COLOURS])
 # Word number w names shape MEANING[w], or none.
 MEANING = torch.tensor([SHAPES.index(word) if word in SHAPES else -1 for word in WORDS])
-BEFORE, CONTROL, ATTACK = "no sign", "colour's word", "other shape's word"
+BEFORE, CONTROL, ATTACK = "no sign", "colour word", "shape word"
 CLIP_SHAPE, CLIP_WORD = "CLIP names the shape, {}", "CLIP names the word, {}"
 DRAWN_SHAPE, DRAWN_WORD = "redrawn the shape, {}", "redrawn the word's shape, {}"
 DRAWN_SIGN = "redrawn the sign, {}"
