@@ -37,7 +37,7 @@ def run(args: Namespace) -> None:
     if args.texts:
         say_unseen(args.texts, dalle2.tokenizer, args.world)
     folder = make_folder(args.out)
-    label = (" → " if ends == 2 else " + ").join(names(args))
+    label = (" to " if ends == 2 else " + ").join(names(args))
     first = {}
     if ends > 2 and args.images:
         first[label] = list(to_uint8(shrunk(images, args.size)))

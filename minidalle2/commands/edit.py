@@ -57,4 +57,4 @@ def edited(
 
 
 def _label(args: Namespace, k: int) -> str:
-    return f"{args.images[k].name}, {args.old} → {args.new}, theta to {args.theta:g}"
+    return f"{args.images[k].name}, {args.old} to {args.new}, theta to {args.theta:g}"
