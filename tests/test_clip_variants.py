@@ -7,7 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minidalle2.clip import CLIP, info_nce
+from tiny_model import NOTHING_SAME, TEXTS, trainable, unit
+
+from minidalle2.clip import info_nce
 from minidalle2.contrastive.decoupled import decoupled, decoupled_loss
 from minidalle2.contrastive.infoloob import (
     SCALE, SHARPNESS, TwoDirections, infoloob, infoloob_loss, retrieved,
@@ -15,22 +17,10 @@ from minidalle2.contrastive.infoloob import (
 from minidalle2.contrastive.multi_positive import multi_positive, multi_positive_loss
 from minidalle2.contrastive.pairs import equal_captions
 
-TEXTS = ["a red circle", "a large green star above a red square", "a blue circle", "a red circle"]
-NOTHING_SAME = torch.eye(4).bool()
-
 
 @pytest.fixture
 def batch(tokenizer):
     return torch.rand(4, 3, 32, 32) * 2 - 1, tokenizer(TEXTS)
-
-
-def trainable(configs) -> CLIP:
-    torch.manual_seed(1)
-    return CLIP(configs.clip)
-
-
-def unit(*shape: int) -> torch.Tensor:
-    return F.normalize(torch.randn(shape), dim=-1)
 
 
 def decoupled_by_loops(logits, same) -> float:

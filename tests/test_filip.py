@@ -7,28 +7,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minidalle2.clip import CLIP, info_nce
+from tiny_model import NOTHING_SAME, TEXTS, trainable, unit
+
+from minidalle2.clip import info_nce
 from minidalle2.contrastive import filip
 from minidalle2.contrastive.filip import WEIGHT, Filip, filip_loss, token_likeness, words_of
 from minidalle2.contrastive.pairs import at_end, cosines, equal_captions, matching
 from minidalle2.tokenizer import PAD, START
 
-TEXTS = ["a red circle", "a large green star above a red square", "a blue circle", "a red circle"]
-NOTHING_SAME = torch.eye(4).bool()
-
 
 @pytest.fixture
 def batch(tokenizer):
     return torch.rand(4, 3, 32, 32) * 2 - 1, tokenizer(TEXTS)
-
-
-def trainable(configs) -> CLIP:
-    torch.manual_seed(1)
-    return CLIP(configs.clip)
-
-
-def unit(*shape: int) -> torch.Tensor:
-    return F.normalize(torch.randn(shape), dim=-1)
 
 
 def cross_entropy_by_loops(logits, same) -> float:

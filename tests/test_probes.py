@@ -19,6 +19,7 @@ from minidalle2.clip import CLIP
 from minidalle2.commands.evaluate import HEADER, chosen, table_line
 from minidalle2.dalle2 import DALLE2
 from minidalle2.decoder import Decoder
+from minidalle2.evaluation import drawn as prompted
 from minidalle2.evaluation.rows import gap_row, mean_row, row, value_row
 from minidalle2.evaluation.shapes import (
     binding, drawn, guidance_sweep, pca_reconstruction, probing, three_rows, typographic_attack,
@@ -129,14 +130,20 @@ def test_probes_are_asked_for():
 
 def test_prompts_in_batches_are_those_of_one_call(tiny, quick, monkeypatch):
     prompts, z_i = ["a red circle", "a star", "a moon"], F.normalize(torch.randn(3, 12), dim=1)
-    monkeypatch.setattr(drawn, "half_precision", lambda device: nullcontext())
+    monkeypatch.setattr(prompted, "half_precision", lambda device: nullcontext())
     whole = tiny.generate(prompts, [0, 1, 2], quick, None, "image32", z_i)
-    monkeypatch.setattr(drawn, "BATCH", 2)
-    parts = list(drawn.draw_prompts(tiny, prompts, quick, z_i, "image32"))
+    monkeypatch.setattr(prompted, "BATCH", 2)
+    parts = list(prompted.draw_prompts(tiny, prompts, quick, z_i, "image32"))
     assert [len(part.prompts) for part in parts] == [2, 1]
     pictures = torch.cat([part.image32 for part in parts])
     torch.testing.assert_close(pictures, whole.image32, rtol=0, atol=0.01)
     assert (pictures[0] - pictures[1]).abs().max() > 0.1
+
+
+def test_pictures_are_read_in_full_precision(tiny, quick, monkeypatch):
+    monkeypatch.setattr(prompted, "half_precision", lambda d: torch.autocast("cpu", torch.bfloat16))
+    for _ in prompted.draw_prompts(tiny, ["a red circle"], quick, stop_after="text_embedding"):
+        assert not torch.is_autocast_enabled("cpu")
 
 
 def test_reconstructions_depend_on_z_i_and_their_row_alone(tiny, quick, monkeypatch):

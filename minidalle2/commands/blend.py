@@ -52,7 +52,7 @@ def all_latents(dalle2: DALLE2, images: Tensor, texts: list[str], walk: Walk, se
     """Of the pictures, then of the texts."""
     parts = [invert_all(dalle2, images, walk)] if len(images) else []
     parts += [latents_of_text(dalle2, text, seed, Sampling()) for text in texts]
-    return Latents(torch.cat([p.z_i for p in parts]), torch.cat([p.x_T for p in parts]))
+    return Latents.joined(parts)
 
 
 def way(dalle2: DALLE2, latents: Latents, args: Namespace) -> Iterator[Frame]:
@@ -82,9 +82,8 @@ def pictures(
     ends = {"images": [str(path) for path in args.images], "texts": args.texts}
     for start in range(0, len(frames), CHUNK):
         part = frames[start : start + CHUNK]
-        z_i = torch.cat([frame.latents.z_i for frame in part])
-        x_T = torch.cat([frame.latents.x_T for frame in part])
-        image32 = decode(dalle2.decoder, Latents(z_i, x_T), walk)
+        latents_of_part = Latents.joined([frame.latents for frame in part])
+        image32 = decode(dalle2.decoder, latents_of_part, walk)
         enlarged = enlarge(dalle2, image32, [frame.seed for frame in part], args.size)
         for i, frame in enumerate(part):
             about = {**ends, **frame.about, "seed": frame.seed, "settings": settings}

@@ -47,7 +47,7 @@ def invert_all(dalle2: DALLE2, images: Tensor, walk: Walk) -> Latents:
     """(B, 3, 128, 128) uint8 → their latents, B."""
     small = shrunk(images, dalle2.decoder.config.image_size).to(dalle2.device)
     parts = [invert(dalle2.clip, dalle2.decoder, part, walk) for part in small.split(CHUNK)]
-    return Latents(torch.cat([p.z_i for p in parts]), torch.cat([p.x_T for p in parts]))
+    return Latents.joined(parts)
 
 
 def enlarge(dalle2: DALLE2, image32: Tensor, seeds: list[int], size: int) -> Tensor:

@@ -27,6 +27,7 @@ from minidalle2.contrastive.infoloob import TwoDirections, infoloob_loss
 from minidalle2.contrastive.masked_language import MaskedLanguage, masked_language_loss
 from minidalle2.contrastive.multi_positive import multi_positive_loss
 from minidalle2.contrastive.self_supervision import SimCLR, SimSiam, simclr_loss, simsiam_loss
+from minidalle2.evaluation.drawn import embed
 from minidalle2.evaluation.rank import components_needed, effective_rank
 from minidalle2.evaluation.rows import wilson_interval
 from minidalle2.evaluation.shapes.probe import scene_accuracy
@@ -120,12 +121,10 @@ def measured(clip: CLIP, tokenizer: Tokenizer, bench: Bench) -> dict:
     }
 
 
-@torch.no_grad()
 def embedded(clip: CLIP, n: int) -> Tensor:
     """→ z_i (n, E) of pictures of the split `seen`."""
     images, _ = Shapes().captioned(n, torch.Generator().manual_seed(0), "seen")
-    device = next(clip.parameters()).device
-    return torch.cat([clip.encode_image(part.to(device)).cpu() for part in images.split(500)])
+    return embed(clip, images)
 
 
 def table_line(row: dict) -> str:

@@ -44,6 +44,10 @@ class Latents:
         """Some of the pictures; an index that keeps the batch dimension."""
         return Latents(self.z_i[index], self.x_T[index])
 
+    @classmethod
+    def joined(cls, parts: "list[Latents]") -> "Latents":
+        return cls(torch.cat([p.z_i for p in parts]), torch.cat([p.x_T for p in parts]))
+
 
 @torch.no_grad()
 def invert(clip: CLIP, decoder: Decoder, images: Tensor, walk: Walk) -> Latents:

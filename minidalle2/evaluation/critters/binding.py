@@ -15,10 +15,10 @@ from torch import Tensor
 from minidalle2.clip import CLIP
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.evaluation.critters.judge import Judge, read
+from minidalle2.evaluation.drawn import BATCH, draw_prompts
 from minidalle2.evaluation.rows import row
 from minidalle2.evaluation.swaps import VERDICTS, score_rows
 from minidalle2.tokenizer import Tokenizer
-from minidalle2.training.loop import half_precision
 from minidalle2.worlds.critters import drawing
 from minidalle2.worlds.critters.captions import describe
 from minidalle2.worlds.critters.scenes import (
@@ -28,7 +28,6 @@ from minidalle2.worlds.critters.world import GROUPS, OTHERS, planned
 from minidalle2.worlds.stored import SIDE
 
 SPLITS = ("seen", "pairs")
-BATCH = 50
 
 Pair = tuple[Scene, Scene]  # a scene, and the one with its two colours exchanged
 
@@ -123,11 +122,7 @@ def prompt_rows(
     pairs = swap_pairs(split, -(-n // 2), seed)
     asked = [scene for pair in pairs for scene in pair][:n]
     prompts = [text for pair in captions_of(pairs, seed) for text in pair][:n]
-    verdicts = []
-    for i in range(0, n, BATCH):
-        seeds = list(range(i, min(i + BATCH, n)))
-        with half_precision(dalle2.device):  # as in training; twice as fast
-            made = dalle2.generate(prompts[i : i + BATCH], seeds, sampling)
-        shown = read(judge, made.image128)
-        verdicts += map(verdict, asked[i : i + BATCH], shown)
+    drawn = draw_prompts(dalle2, prompts, sampling)
+    shown = [scene for made in drawn for scene in read(judge, made.image128)]
+    verdicts = [verdict(*pair) for pair in zip(asked, shown, strict=True)]
     return [row("prompts", name, split, verdicts.count(key), n) for key, name in VERDICTS.items()]

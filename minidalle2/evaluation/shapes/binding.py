@@ -14,7 +14,8 @@ from torch import Tensor
 
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.evaluation.rows import gap_row, row
-from minidalle2.evaluation.shapes.drawn import ONE_DRAWING, embed, read_drawn
+from minidalle2.evaluation.drawn import embed
+from minidalle2.evaluation.shapes.drawn import ONE_DRAWING, read_drawn
 from minidalle2.evaluation.shapes.judge import Judge
 from minidalle2.evaluation.shapes.prompts import follows
 from minidalle2.evaluation.swaps import VERDICTS, score_rows
@@ -69,7 +70,7 @@ def captions_of(pair: tuple[Scenes, Scenes], seed: int) -> tuple[list[str], list
 def swap_similarities(dalle2: DALLE2, split: str, n: int, seed: int) -> Tensor:
     """→ (n, 2, 2): of each pair, of each of its pictures, of each of its captions."""
     pair, size = swap_pairs(split, n, seed), dalle2.clip.config.image_size
-    z_i = torch.stack([embed(dalle2, draw(scenes, size)) for scenes in pair], dim=1)
+    z_i = torch.stack([embed(dalle2.clip, draw(scenes, size)) for scenes in pair], dim=1)
     z_t = torch.stack(
         [
             dalle2.clip.encode_text(dalle2.tokenizer(captions).to(dalle2.device)).cpu()

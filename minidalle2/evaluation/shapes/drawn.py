@@ -1,38 +1,18 @@
-"""Drawn pictures for evaluation: of prompts, and of an image embedding alone; and what is read."""
-
-from collections.abc import Iterator
+"""What the judge reads in drawn pictures, and pictures drawn of an image embedding alone."""
 
 import torch
 from torch import Tensor
 
-from minidalle2.dalle2 import DALLE2, Generation, Sampling
+from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.decoder import CHANNELS
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
+from minidalle2.evaluation.drawn import BATCH, draw_prompts
 from minidalle2.evaluation.shapes.judge import Judge, read
 from minidalle2.training.loop import half_precision
 
-BATCH = 50
 # The paper's way (section 2.2), which comparisons take: the better of two z_i, and one drawing, so
 # that CLIP chooses among no drawings what a decoder did not bind.
 ONE_DRAWING = Sampling(candidates=2, drawings=1)
-
-
-def draw_prompts(
-    dalle2: DALLE2,
-    prompts: list[str],
-    sampling: Sampling | None = None,
-    image_embedding: Tensor | None = None,
-    stop_after: str = "image128",
-) -> Iterator[Generation]:
-    """Yields what `generate` makes of BATCH prompts at a time; seeds count up from 0."""
-    for i in range(0, len(prompts), BATCH):
-        part = prompts[i : i + BATCH]
-        z_i = None if image_embedding is None else image_embedding[i : i + BATCH]
-        with half_precision(dalle2.device):  # as in training; twice as fast
-            yield dalle2.generate(
-                part, list(range(i, i + len(part))), sampling,
-                stop_after=stop_after, image_embedding=z_i,
-            )  # fmt: skip
 
 
 def read_drawn(
@@ -64,14 +44,4 @@ def reconstruct(dalle2: DALLE2, z_i: Tensor, sampling: Sampling = ONE_DRAWING) -
             denoise = decoder.denoiser(part, tokens, sampling.decoder_guidance)
             states = ddim(decoder.diffusion, denoise, x_T, sampling.decoder_steps, clip_to_image)
             parts.append(last(states))
-    return torch.cat(parts)
-
-
-@torch.no_grad()
-def embed(dalle2: DALLE2, images: Tensor) -> Tensor:
-    """(n, 3, S, S) pictures → CLIP's unit z_i (n, E), on the CPU."""
-    parts = [
-        dalle2.clip.encode_image(images[i : i + 500].to(dalle2.device)).cpu()
-        for i in range(0, len(images), 500)
-    ]
     return torch.cat(parts)

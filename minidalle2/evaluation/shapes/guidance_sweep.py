@@ -16,7 +16,8 @@ from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.evaluation.frechet import frechet_distance
 from minidalle2.evaluation.precision_recall import precision_and_recall
 from minidalle2.evaluation.rows import mean_row, row, value_row
-from minidalle2.evaluation.shapes.drawn import ONE_DRAWING, draw_prompts, embed
+from minidalle2.evaluation.drawn import draw_prompts, embed
+from minidalle2.evaluation.shapes.drawn import ONE_DRAWING
 from minidalle2.evaluation.shapes.judge import Judge, read
 from minidalle2.evaluation.shapes.prompts import follows
 from minidalle2.worlds.shapes.captions import describe
@@ -47,7 +48,7 @@ def guidance_rows(
     """
     generator = torch.Generator().manual_seed(seed)
     scenes, prompts = short_prompts(-(-n // TOGETHER), generator)
-    real = embed(dalle2, draw(others_of(scenes, generator), dalle2.clip.config.image_size))
+    real = embed(dalle2.clip, draw(others_of(scenes, generator), dalle2.clip.config.image_size))
     yield mean_row("guidance", "real pictures: diversity", SPLIT, diversity(real, TOGETHER))
     imagined = draw_prompts(dalle2, prompts, sampling, stop_after="image_embedding")
     z_i = torch.cat([made.image_embedding for made in imagined])
@@ -57,7 +58,7 @@ def guidance_rows(
             drawn = draw_prompts(model, prompts, guided, z_i, stop_after="image32")
             pictures = torch.cat([made.image32 for made in drawn])
             followed = follows(scenes, read(judge, pictures))
-            z = embed(dalle2, pictures)
+            z = embed(dalle2.clip, pictures)
             yield from _rows(f"{label}, guidance {scale:g}", followed, z, real)
 
 

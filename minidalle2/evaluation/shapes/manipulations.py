@@ -226,8 +226,7 @@ def _inverted(dalle2: DALLE2, scenes: Scenes) -> Pictures:
     images = draw(scenes, 32).to(dalle2.device)
     with half_precision(dalle2.device):
         parts = [invert(dalle2.clip, dalle2.decoder, part, WALK) for part in images.split(BATCH)]
-    z_i, x_T = torch.cat([p.z_i for p in parts]), torch.cat([p.x_T for p in parts])
-    return Pictures(scenes, images, Latents(z_i, x_T))
+    return Pictures(scenes, images, Latents.joined(parts))
 
 
 def _scenes(n: int, seed: int, kinds: tuple[str, ...]) -> Scenes:

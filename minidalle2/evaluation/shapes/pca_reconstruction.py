@@ -13,7 +13,8 @@ from torch import Tensor
 
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.evaluation.rows import row, value_row
-from minidalle2.evaluation.shapes.drawn import ONE_DRAWING, embed, reconstruct
+from minidalle2.evaluation.drawn import embed
+from minidalle2.evaluation.shapes.drawn import ONE_DRAWING, reconstruct
 from minidalle2.evaluation.shapes.judge import NOTHING, Judge, answers_of, read
 from minidalle2.pca import PCA
 from minidalle2.worlds.shapes.drawing import draw
@@ -34,11 +35,11 @@ def pca_rows(
     generator, size = torch.Generator().manual_seed(seed), dalle2.clip.config.image_size
     most = dalle2.clip.config.embedding
     pca = PCA.fit(
-        embed(dalle2, draw(sample_scenes(FITTED, "train", generator, KINDS), size)),
+        embed(dalle2.clip, draw(sample_scenes(FITTED, "train", generator, KINDS), size)),
         min(most, FITTED - 1),
     )
     scenes = sample_scenes(n, "seen", generator, KINDS)
-    z_i, truth = embed(dalle2, draw(scenes, size)), answers_of(scenes)
+    z_i, truth = embed(dalle2.clip, draw(scenes, size)), answers_of(scenes)
     shares: dict[str, dict[int, float]] = {attribute: {} for attribute in ATTRIBUTES}
     for k in (*(k for k in DIMENSIONS if k < most), most):
         seen = read(judge, reconstruct(dalle2, first_components(pca, z_i, k), sampling))

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.evaluation.rows import row
-from minidalle2.evaluation.shapes.drawn import ONE_DRAWING, embed, reconstruct
+from minidalle2.evaluation.drawn import embed
+from minidalle2.evaluation.shapes.drawn import ONE_DRAWING, reconstruct
 from minidalle2.evaluation.shapes.judge import Judge, read, word_of
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.scenes import (
@@ -39,7 +40,7 @@ def attack_rows(
     """
     for condition, scenes in attacked(n, seed).items():
         shape, meant = scenes.shape[:, 0], MEANING[scenes.word.clamp(min=0)]
-        z_i = embed(dalle2, draw(scenes, dalle2.clip.config.image_size))
+        z_i = embed(dalle2.clip, draw(scenes, dalle2.clip.config.image_size))
         named = zero_shot_shape(dalle2, z_i, scenes.colour[:, 0])
         yield _row(CLIP_SHAPE, condition, named == shape)
         if condition == BEFORE:
