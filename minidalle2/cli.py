@@ -1,20 +1,21 @@
-"""The command line: `minidalle2 draw | train | evaluate | export`.
+"""The command line: `minidalle2 draw | vary | blend | edit | train | evaluate | export`.
 
-Here are only the options and the errors. Each command has its own file in commands/, imported when
-it runs: torch takes a second to import, and `--help` should take none.
+Here are only the options and the errors; what several commands take is in commands/arguments.py.
+Each command has its own file in commands/, imported when it runs: torch takes a second to import,
+and `--help` should take none.
 """
 
 import argparse
 import io
-import math
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-LARGEST_SEED = 2**53  # every JSON reader holds integers up to here exactly
+from minidalle2.commands.arguments import (
+    add_device, add_drawn, add_seed, add_weights, add_world, guidance, integer, minutes,
+)  # fmt: skip
+from minidalle2.commands.manipulation_arguments import add_blend, add_edit, add_vary
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,6 +68,22 @@ def build_parser() -> argparse.ArgumentParser:
         "Draw each prompt: one PNG a picture, grid.png with all of them, and manifest.jsonl.",
         'minidalle2 draw "a small red circle above a large blue square" -n 4 --out outputs',
     ))  # fmt: skip
+    add_vary(_command(
+        commands, "vary", "draw variations of pictures",
+        "Draw variations of each picture: what CLIP sees in it stays, the rest changes with --eta.",
+        "minidalle2 vary photo.png -n 6 --eta 0.8 --out outputs",
+    ))  # fmt: skip
+    add_blend(_command(
+        commands, "blend", "go from one picture or text to another, or mix several",
+        "Of two pictures, or a picture and a text, draw the way from one to the other; of more, "
+        "mixtures.",
+        'minidalle2 blend a.png b.png --frames 7\n  minidalle2 blend a.png --text "a blue square"',
+    ))  # fmt: skip
+    add_edit(_command(
+        commands, "edit", "change what two captions tell apart in pictures",
+        "Turn each picture from what one caption says to what the other says, step by step.",
+        'minidalle2 edit photo.png --from "a red square" --to "a blue square"',
+    ))  # fmt: skip
     _add_train(_command(
         commands, "train", "train one stage, or all of them in order",
         "Train a stage, or all in order, from nothing. Ctrl-C keeps the model; --resume goes on.",
@@ -101,134 +118,79 @@ def _add_draw(parser: _Parser) -> None:
         "--prompts-file", type=Path, metavar="FILE",
         help="a prompt a line, in UTF-8; blank lines and those that start with # are skipped",
     )  # fmt: skip
-    _add_world(parser)
+    add_world(parser)
     parser.add_argument(
-        "-n", type=_integer(1, 10_000), default=1, metavar="N",
+        "-n", type=integer(1, 10_000), default=1, metavar="N",
         help="pictures of each prompt, with seeds S, S+1, … (default 1)",
     )  # fmt: skip
-    _add_seed(parser)
+    add_seed(parser)
     parser.add_argument(
-        "--guidance", type=_guidance, metavar="G",
+        "--guidance", type=guidance, metavar="G",
         help="how closely the decoder follows the prompt: 0 ignores it, 1 is unguided (default 2)",
     )  # fmt: skip
     parser.add_argument(
-        "--size", type=int, choices=(32, 64, 128), default=128, help="pixels (default 128)"
-    )
-    _add_weights(parser)
-    _add_device(parser)
-    parser.add_argument(
-        "--out", type=Path, default=Path("outputs"), metavar="DIR", help="(default outputs)"
-    )
+        "--prior", choices=("diffusion", "autoregressive"), default="diffusion",
+        help="which prior makes the image embedding; the autoregressive one must have been trained "
+        "beside the other weights (default diffusion)",
+    )  # fmt: skip
+    add_drawn(parser)
 
 
 def _add_train(parser: _Parser) -> None:
     parser.add_argument(
         "stage", metavar="STAGE",
-        help="one of tokenizer, clip, prior, decoder, upsampler64, upsampler128, judge; or all, "
-        "which is all but the judge",
+        help="one of tokenizer, clip, prior, decoder, upsampler64, upsampler128, judge, "
+        "autoregressive_prior, regression_prior, glide (the decoder's twin without image "
+        "embedding); or all, which is all but the last four",
     )  # fmt: skip
-    _add_world(parser)
+    add_world(parser)
     parser.add_argument(
         "--profile", choices=("smoke", "laptop", "full"), default="laptop",
         help="smoke: seconds, to see that it runs; laptop: under 45 minutes on 2 CPU cores; "
         "full: for a GPU or a night (default laptop)",
     )  # fmt: skip
     parser.add_argument(
-        "--minutes", type=_minutes, metavar="M",
+        "--minutes", type=minutes, metavar="M",
         help="stop after M minutes; with `all` they are shared out among the stages",
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with what is in --out")
     parser.add_argument("--out", type=Path, metavar="DIR", help="(default runs/WORLD)")
-    _add_device(parser)
+    add_device(parser)
 
 
 def _add_evaluate(parser: _Parser) -> None:
-    _add_world(parser)
-    _add_weights(parser)
+    add_world(parser)
+    add_weights(parser)
     parser.add_argument(
         "--what", default="all", metavar="LIST",
-        help="all, or some of judge,clip,probe,prompts; of emoji judge,clip,prompts,copying "
+        help="all, or some of judge,clip,probe,prompts,manipulations; of emoji judge,clip,prompts,"
+        "copying; of shapes also probes, or some of rows,pca,attack,binding,words,guidance "
         "(default all)",
     )  # fmt: skip
     parser.add_argument(
-        "-n", type=_integer(1, 100_000), default=500, metavar="N",
+        "-n", type=integer(1, 100_000), default=500, metavar="N",
         help="prompts a row (default 500)",
     )  # fmt: skip
-    _add_seed(parser)
+    add_seed(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
     parser.add_argument(
         "--pictures", type=Path, metavar="DIR",
         help="write sheets of what was drawn there (emoji only)",
     )  # fmt: skip
-    _add_device(parser)
+    add_device(parser)
 
 
 def _add_export(parser: _Parser) -> None:
-    _add_world(parser)
+    add_world(parser)
     parser.add_argument(
         "--split", default="train", metavar="NAME",
         help="train, seen, pairs, or of shapes also combinations or phrasings (default train)",
     )  # fmt: skip
     parser.add_argument(
-        "-n", type=_integer(1, 1_000_000), default=1000, metavar="N", help="pictures (default 1000)"
+        "-n", type=integer(1, 1_000_000), default=1000, metavar="N", help="pictures (default 1000)"
     )
     parser.add_argument(
-        "--size", type=_integer(8, 2048), default=64, metavar="PX", help="pixels (default 64)"
+        "--size", type=integer(8, 2048), default=64, metavar="PX", help="pixels (default 64)"
     )
-    _add_seed(parser)
+    add_seed(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-
-
-def _add_world(parser: _Parser) -> None:
-    parser.add_argument(
-        "--world", default="shapes", metavar="WORLD",
-        help="shapes, emoji, critters, or a folder with pictures and metadata.jsonl or .csv "
-        "(default shapes)",
-    )  # fmt: skip
-
-
-def _add_seed(parser: _Parser) -> None:
-    parser.add_argument(
-        "--seed", type=_integer(0, LARGEST_SEED), default=0, metavar="S",
-        help="same seed, same result (default 0)",
-    )  # fmt: skip
-
-
-def _add_weights(parser: _Parser) -> None:
-    parser.add_argument(
-        "--weights", type=Path, metavar="DIR",
-        help="a folder that `train` made (default: the weights that came with minidalle2)",
-    )  # fmt: skip
-
-
-def _add_device(parser: _Parser) -> None:
-    parser.add_argument(
-        "--device", choices=DEVICES, default="auto", help="auto takes cuda, else mps, else cpu"
-    )
-
-
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.strip().isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def _number(text: str, low: float, high: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low} to {high}")
-    return value
-
-
-def _guidance(text: str) -> float:
-    return _number(text, 0, 100)
-
-
-def _minutes(text: str) -> float:
-    return _number(text, 0.01, 100_000)

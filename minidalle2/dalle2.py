@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minidalle2.any_prior import AnyPrior, prior_of
 from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.decoder import CHANNELS, Decoder, DecoderConfig
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
@@ -34,7 +35,7 @@ class Sampling:
     """How each stage is sampled."""
 
     candidates: int = 16  # draws of z_i; the paper draws 2 and decodes the one nearest to z_t
-    prior_steps: int = 10
+    prior_steps: int = 10  # of the diffusion prior; the other takes one for each component
     prior_guidance: float = 1.5
     decoder_steps: int = 12
     decoder_guidance: float = 2.0
@@ -62,7 +63,7 @@ class Generation:
 class StartingNoise:
     """x_T of each stage, in place of the noise that the seeds would give."""
 
-    prior: Tensor | None = None  # (B, n, E)
+    prior: Tensor | None = None  # (B, n, noise_size of the prior; of diffusion's E)
     decoder: Tensor | None = None  # (B, k, 3, 32, 32)
     upsampler64: Tensor | None = None  # (B, 3, 64, 64)
     upsampler128: Tensor | None = None  # (B, 3, 128, 128)
@@ -75,7 +76,7 @@ class DALLE2:
         self,
         tokenizer: Tokenizer,
         clip: CLIP,
-        prior: Prior,
+        prior: AnyPrior,
         decoder: Decoder,
         upsampler64: Upsampler,
         upsampler128: Upsampler,
@@ -84,14 +85,15 @@ class DALLE2:
         self.clip, self.prior, self.decoder = clip, prior, decoder
         self.upsampler64, self.upsampler128 = upsampler64, upsampler128
 
-    def check_fit(self, folder: Path) -> None:
+    def check_fit(self, folder: Path, prior_stage: str = "prior") -> None:
         """Raises CheckpointError where the stages in `folder` come from different trainings."""
         needed = {
             "vocab_size": self.tokenizer.vocab_size,
             "clip_embedding": self.clip.config.embedding,
         }
-        for stage in ("clip", "prior", "decoder"):
-            config = vars(getattr(self, stage).config)
+        stages = {"clip": self.clip, prior_stage: self.prior, "decoder": self.decoder}
+        for stage, model in stages.items():
+            config = vars(model.config)
             for name, value in needed.items():
                 if config.get(name, value) != value:
                     raise CheckpointError(
@@ -100,20 +102,22 @@ class DALLE2:
                     )
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu") -> "DALLE2":
-        """From a folder with tokenizer.json and a checkpoint folder a stage."""
+    def load(
+        cls, folder: Path, device: torch.device | str = "cpu", prior: str = "diffusion"
+    ) -> "DALLE2":
+        """From a folder with tokenizer.json and a checkpoint folder a stage; `prior` is one of
+        PRIORS."""
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise CheckpointError(
                 f"there are no weights in {folder} (no tokenizer.json); train them with "
                 "`minidalle2 train all`, or check the path"
             )
-        models = [
-            load_model(folder / stage, stage, *classes).to(device)
-            for stage, classes in MODELS.items()
-        ]
+        stages = {name: (name, *classes) for name, classes in MODELS.items()}
+        stages["prior"] = prior_of(folder, prior)
+        models = [load_model(folder / stage[0], *stage).to(device) for stage in stages.values()]
         dalle2 = cls(Tokenizer.load(path), *models)
-        dalle2.check_fit(folder)
+        dalle2.check_fit(folder, stages["prior"][0])
         return dalle2
 
     @property
@@ -174,7 +178,7 @@ class DALLE2:
         self, made: Generation, seeds: list[int], sampling: Sampling, noise: StartingNoise
     ) -> None:
         """text embedding → image embedding."""
-        shape = (sampling.candidates, self.prior.config.clip_embedding)
+        shape = (sampling.candidates, self.prior.noise_size)
         x_T = _given_or_drawn(noise.prior, seeds, 0, shape).to(self.device)
         made.candidates = self.prior.candidates(
             made.text_embedding, made.tokens, x_T, sampling.prior_steps, sampling.prior_guidance

@@ -9,6 +9,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from torch import Tensor
 
+from minidalle2.worlds.folder.decode import square
+
 CELL = 128  # least side of a picture in a grid; smaller ones are enlarged, their pixels visible
 GAP = 12
 FONT_SIZE, LINE_HEIGHT = 14, 20
@@ -34,8 +36,20 @@ def load_png(path: Path) -> Tensor:
         raise ValueError(f"there is no picture at {path}") from error
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f"{path} is not a readable picture; a PNG would be") from error
-    flat = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8)
-    return flat.reshape(rgb.height, rgb.width, 3).permute(2, 0, 1) / 127.5 - 1
+    return from_pillow(rgb) / 127.5 - 1
+
+
+def load_square(path: Path, side: int) -> Tensor:
+    """A picture of any size, mode and format → (3, side, side) uint8: its middle, as of a folder
+    that is trained on. Raises ValueError where there is no readable picture."""
+    try:
+        return from_pillow(square(path.read_bytes(), side))
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no picture at {path}") from error
+    except OSError as error:
+        raise ValueError(f"can't read {path} ({error.strerror}); a PNG would work") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not a readable picture; a PNG would be") from error
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -48,6 +62,12 @@ def to_pillow(picture: Tensor) -> Image.Image:
     _, height, width = picture.shape
     flat = picture.permute(1, 2, 0).flatten()
     return Image.frombytes("RGB", (width, height), bytes(flat.tolist()))
+
+
+def from_pillow(image: Image.Image) -> Tensor:
+    """RGB → (3, H, W) uint8."""
+    flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return flat.reshape(image.height, image.width, 3).permute(2, 0, 1)
 
 
 def labelled_grid(cells: list[tuple[str, list[Tensor]]], columns: int) -> Image.Image:

@@ -2,7 +2,8 @@
 
 z_t (B, E) and tokens (B, T) → z_i (B, E). Paper: section 2.2 and appendix C. A causal transformer
 reads the caption's tokens, z_t, the timestep, the noised z_i and a learned query, and answers at
-the query with z_i itself. Left out: the paper's Analytic-DPM sampler and the autoregressive prior.
+the query with z_i itself. It is sampled with DDIM, not, as the paper's, with Analytic-DPM, which
+evaluation/analytic_prior.py tries. Beside it: autoregressive_prior.py and regression_prior.py.
 """
 
 from dataclasses import dataclass
@@ -83,6 +84,11 @@ class Prior(nn.Module):
         real = F.pad(tokens != PAD, (0, 4), value=True)[:, None, None]  # (B, 1, 1, T+4)
         x = self.transformer(x, causal_mask(x.shape[1], x.device) & real)
         return self.out(x[:, -1]).float()  # (B, E)
+
+    @property
+    def noise_size(self) -> int:
+        """Standard normal numbers that decide one draw: x_T."""
+        return self.config.clip_embedding
 
     def denoiser(self, z_t: Tensor, tokens: Tensor, guidance: float) -> Denoiser:
         """The network with its condition bound and guidance applied, as the samplers take it."""

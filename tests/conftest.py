@@ -7,6 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from tiny_model import perturbed
+
+from minidalle2.autoregressive_prior import AutoregressivePrior, AutoregressivePriorConfig
 from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.decoder import Decoder, DecoderConfig
@@ -45,6 +48,9 @@ def configs(tokenizer: Tokenizer) -> SimpleNamespace:
             **text, patch_size=8, embedding=12, width=16, heads=2, image_layers=1, text_layers=1
         ),
         prior=PriorConfig(**text, clip_embedding=12, width=24, layers=2, heads=2),
+        autoregressive_prior=AutoregressivePriorConfig(
+            **text, clip_embedding=12, components=7, buckets=16, width=24, layers=2, heads=2
+        ),
         decoder=DecoderConfig(
             **text, clip_embedding=12, widths=(8, 16), blocks=(1, 1), attention=(False, True),
             embedding=20, text_width=16, text_layers=1, text_heads=2,
@@ -52,15 +58,6 @@ def configs(tokenizer: Tokenizer) -> SimpleNamespace:
         upsampler64=UpsamplerConfig(64, "cosine", widths=(8, 16), blocks=(1, 1), embedding=20),
         upsampler128=UpsamplerConfig(128, "linear", widths=(8, 16), blocks=(1, 1), embedding=20),
     )  # fmt: skip
-
-
-def perturbed(model: nn.Module) -> nn.Module:
-    """Fresh networks end in zeros and answer nothing; noise on every weight lets inputs matter."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    return model.eval().requires_grad_(False)
 
 
 @pytest.fixture
@@ -71,6 +68,17 @@ def clip(configs: SimpleNamespace) -> CLIP:
 @pytest.fixture
 def prior(configs: SimpleNamespace) -> Prior:
     return perturbed(Prior(configs.prior))
+
+
+@pytest.fixture
+def autoregressive_prior(configs: SimpleNamespace) -> AutoregressivePrior:
+    """Measured on 400 embeddings, of which some components vary more than others."""
+    model = perturbed(AutoregressivePrior(configs.autoregressive_prior))
+    generator = torch.Generator().manual_seed(0)
+    z_i = torch.randn(400, 12, generator=generator) * torch.logspace(0, -1, 12)
+    z_t = z_i + 0.5 * torch.randn(400, 12, generator=generator)
+    model.measure(*(nn.functional.normalize(z, dim=1) for z in (z_i, z_t)))
+    return model
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_a_prompt_that_is_no_unicode(refuse):
         ("a green dragon above a Castle", "dragon, castle"),
         ("красный круг", "красный, круг"),
         ("أحمر دائرة", "أحمر, دائرة"),
-        ("赤い丸", "赤い丸"),
+        ("赤い丸", "赤, い, 丸"),  # Chinese characters are words
         ("लाल वृत्त", "लाल, वृत्त"),
         ("a red 🐉", "🐉"),
     ],
@@ -174,7 +174,7 @@ def test_a_full_disk_while_drawing(weights, tmp_path, monkeypatch, capsys):
     def fail(picture, path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("minidalle2.commands.draw.save_png", fail)
+    monkeypatch.setattr("minidalle2.commands.results.save_png", fail)
     assert main(["draw", "a red circle", "--weights", str(weights), "--out", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert said == "minidalle2: could not read or write: no space left on device\n"

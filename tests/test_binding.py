@@ -12,14 +12,16 @@ from minidalle2.cli import main
 from minidalle2.clip import CLIP
 from minidalle2.dalle2 import DALLE2
 from minidalle2.decoder import Decoder
+from minidalle2.evaluation import drawn
 from minidalle2.evaluation.critters import binding, judge, report
 from minidalle2.evaluation.critters.binding import (
-    captions_of, draw_scenes, prompt_rows, swap_pairs, swap_scores, verdict,
+    captions_of, draw_scenes, prompt_rows, swap_pairs, verdict,
 )  # fmt: skip
 from minidalle2.evaluation.critters.judge import (
     ANSWERS, NOT_ASKED, Judge, JudgeConfig, answers_of, judge_data, judge_loss, own_scenes, read,
     scenes_of,
 )  # fmt: skip
+from minidalle2.evaluation.swaps import swap_scores
 from minidalle2.prior import Prior
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.checkpoints import save_model
@@ -186,14 +188,14 @@ def test_prompt_rows_count_verdicts(tiny, few_steps, monkeypatch, swaps):
     """Five prompts: of three pairs, the last of which lacks its swap."""
     asked = [scene for pair in swap_pairs("pairs", 3, seed=7) for scene in pair][:5]
     shown = [swapped(scene) if i < swaps else scene for i, scene in enumerate(asked)]
-    monkeypatch.setattr(binding, "BATCH", 2)
+    monkeypatch.setattr(drawn, "BATCH", 2)
     given, reads = [], iter([shown[:2], shown[2:4], shown[4:]])
     monkeypatch.setattr(binding, "read", lambda judge, images: next(reads))
     generate = tiny.generate
 
-    def listening(prompts, seeds, sampling):
+    def listening(prompts, seeds, sampling, **others):
         given.extend(zip(prompts, seeds, strict=True))
-        return generate(prompts, seeds, sampling)
+        return generate(prompts, seeds, sampling, **others)
 
     monkeypatch.setattr(tiny, "generate", listening)
     rows = prompt_rows(tiny, None, "pairs", 5, seed=7, sampling=few_steps)

@@ -12,7 +12,7 @@ from tiny_model import save_tiny
 from torch import nn
 
 from minidalle2.cli import main
-from minidalle2.commands import draw, train
+from minidalle2.commands import results, train
 from minidalle2.commands.options import pick_device
 from minidalle2.dalle2 import Sampling
 from minidalle2.evaluation.shapes import report
@@ -47,7 +47,7 @@ def test_draw_writes_a_picture_a_prompt_a_grid_and_a_manifest(weights, tmp_path,
     lines = manifest(tmp_path)
     assert [(line["prompt"], line["seed"]) for line in lines] == [(CIRCLE, 0), (TWO, 0)]
     assert [line["file"] for line in lines] == names[:2]
-    assert lines[0]["settings"] == {**vars(Sampling()), "size": 128}
+    assert lines[0]["settings"] == {"prior": "diffusion", **vars(Sampling()), "size": 128}
     assert Image.open(tmp_path / names[0]).size == (128, 128)
     said = capsys.readouterr().out
     assert str(tmp_path / "grid.png") in said and "2 pictures of 128 px" in said
@@ -101,8 +101,8 @@ def test_prompts_file_skips_blank_lines_and_comments(weights, tmp_path):
 
 
 def test_more_pictures_than_a_chunk_and_than_the_grid(weights, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(draw, "CHUNK", 2)
-    monkeypatch.setattr(draw, "IN_GRID", 3)
+    monkeypatch.setattr(results, "CHUNK", 2)
+    monkeypatch.setattr(results, "IN_GRID", 3)
     assert draw_with(weights, tmp_path, CIRCLE, "-n", "5", "--size", "32") == 0
     assert len(manifest(tmp_path)) == 5 and len(list(tmp_path.glob("000*.png"))) == 5
     assert "the first 3" in capsys.readouterr().out
@@ -129,20 +129,22 @@ def test_labels_wrap_to_the_width_and_long_ones_end_in_dots():
 
 
 def test_ctrl_c_while_drawing_keeps_what_is_drawn(weights, tmp_path, monkeypatch, capsys):
-    saved = draw.save_png
+    saved = results.save_png
 
     def press_after_two(picture, path):
         if path.name.startswith("0002"):
             raise KeyboardInterrupt
         saved(picture, path)
 
-    monkeypatch.setattr(draw, "save_png", press_after_two)
+    monkeypatch.setattr(results, "save_png", press_after_two)
     assert draw_with(weights, tmp_path, CIRCLE, "-n", "4", "--size", "32") == 130
     assert capsys.readouterr().err == "minidalle2: stopped\n"
     assert len(manifest(tmp_path)) == 2
 
 
-@pytest.mark.parametrize("command", ["", "draw", "train", "evaluate", "export"])
+@pytest.mark.parametrize(
+    "command", ["", "draw", "vary", "blend", "edit", "train", "evaluate", "export"]
+)
 def test_help_reads_well(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*command.split(), "--help"])

@@ -9,6 +9,7 @@ import torch
 
 from minidalle2.dalle2 import DALLE2, WEIGHTS, Sampling
 from minidalle2.evaluation.judging import load_judge
+from minidalle2.evaluation.shapes import pca_reconstruction, three_rows
 from minidalle2.evaluation.shapes.judge import HEADS, answers_of, read
 from minidalle2.evaluation.shapes.prompts import follows, prompt_row
 from minidalle2.evaluation.shapes.report import _pictures_read
@@ -69,6 +70,22 @@ def test_pictures_follow_their_prompts(dalle2, judge, name):
     share = reported()[name]["accuracy"]
     row = prompt_row(dalle2, judge, name, 48, seed=77)
     assert row["accuracy"] >= share - 3 * (max(share * (1 - share), 0.02) / 48) ** 0.5
+
+
+def test_the_prior_draws_better_than_the_text_embedding(dalle2, judge):
+    """The paper's three rows, whose gate needs a gap beyond its interval."""
+    rows = three_rows.three_rows(dalle2, judge, 24, seed=0)
+    assert three_rows.prior_wins(rows), rows
+    assert rows[0]["accuracy"] < rows[1]["accuracy"]  # the caption alone is the least
+
+
+def test_attributes_appear_with_the_components_of_z_i(dalle2, judge, monkeypatch):
+    monkeypatch.setattr(pca_reconstruction, "FITTED", 1_000)
+    monkeypatch.setattr(pca_reconstruction, "DIMENSIONS", (1, 16, 32))
+    rows = list(pca_reconstruction.pca_rows(dalle2, judge, 16, seed=0))
+    assert pca_reconstruction.rises(rows), rows
+    order = dict(pca_reconstruction.order_of(rows))
+    assert order["place"] < order["shape"]  # where, before what
 
 
 def test_same_seed_same_picture_in_any_batch(dalle2):

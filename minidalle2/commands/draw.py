@@ -1,26 +1,17 @@
 """`minidalle2 draw`: prompts → one PNG a picture, grid.png and manifest.jsonl."""
 
-import json
 import math
-import re
 import time
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from torch import Tensor
-from tqdm import tqdm
-
-from minidalle2.commands.options import make_folder, pick_device, weights_of
-from minidalle2.dalle2 import DALLE2, Sampling, clean
-from minidalle2.pictures import labelled_grid, save_png, to_uint8
-from minidalle2.tokenizer import Tokenizer
-from minidalle2.worlds.world import label_of
-
-CHUNK = 16  # pictures drawn at a time
-IN_GRID = 64  # pictures that the grid shows at most
-STRIP = 8  # pictures side by side in the grid
+from minidalle2.commands import results
+from minidalle2.commands.options import make_folder, pick_device, say_unseen, weights_of
+from minidalle2.commands.results import Drawn, say_where, slug, strips, write_pictures
+from minidalle2.dalle2 import DALLE2, Sampling
+from minidalle2.pictures import labelled_grid, to_uint8
 
 
 @dataclass
@@ -35,25 +26,19 @@ class Job:
 def run(args: Namespace) -> None:
     prompts = read_prompts(args.prompts, args.prompts_file)
     device = pick_device(args.device)
-    dalle2 = DALLE2.load(weights_of(args.world, args.weights), device)
-    unseen = check_prompts(prompts, dalle2.tokenizer)
-    if unseen:
-        print(
-            f"the {label_of(args.world)} world has never seen: {', '.join(unseen)} (drawn anyway)"
-        )
+    dalle2 = DALLE2.load(weights_of(args.world, args.weights), device, args.prior)
+    say_unseen(prompts, dalle2.tokenizer, args.world)
     folder = make_folder(args.out)
     sampling = Sampling()
     if args.guidance is not None:
         sampling.decoder_guidance = args.guidance
     jobs = plan(prompts, args.n, args.seed)
     started = time.monotonic()
-    for_grid = draw_all(dalle2, jobs, sampling, args.size, folder)
+    settings = {"prior": args.prior, **asdict(sampling), "size": args.size}
+    written = write_pictures(folder, pictures(dalle2, jobs, sampling, settings), len(jobs))
     seconds = time.monotonic() - started
-    save_grid(for_grid, args.n, folder / "grid.png")
-    shown = f", the first {IN_GRID} in" if len(jobs) > IN_GRID else ", all in"
-    plural = "s" if len(jobs) > 1 else ""
-    print(f"drew {len(jobs)} picture{plural} of {args.size} px in {seconds:.1f} s")
-    print(f"from {folder / jobs[0].file} on{shown} {folder / 'grid.png'}")
+    save_grid(written, args.n, folder / "grid.png")
+    say_where(written, len(jobs), args.size, seconds, folder)
     print(f"prompts, seeds and settings in {folder / 'manifest.jsonl'}")
 
 
@@ -75,73 +60,35 @@ def read_prompts(given: list[str], file: Path | None) -> list[str]:
     return prompts
 
 
-def check_prompts(prompts: list[str], tokenizer: Tokenizer) -> list[str]:
-    """→ the words that training never had. Raises ValueError for a prompt that can't be drawn,
-    before the first of a long list is."""
-    for prompt in prompts:
-        if any("\ud800" <= c <= "\udfff" for c in prompt):  # bytes that the shell's encoding lacks
-            raise ValueError(
-                f"the prompt {ascii(prompt)[:60]} is no Unicode text; type it as UTF-8"
-            )
-        tokenizer([clean(prompt)])
-    return tokenizer.unseen_words(" ".join(clean(prompt) for prompt in prompts))
-
-
 def plan(prompts: list[str], n: int, seed: int) -> list[Job]:
     """n pictures of each prompt, with seeds seed, seed + 1, …"""
     pairs = [(prompt, seed + k) for prompt in prompts for k in range(n)]
     return [Job(f"{i:04d}_{slug(p)}.png", p, s) for i, (p, s) in enumerate(pairs)]
 
 
-def slug(prompt: str) -> str:
-    """'A small, red circle.' → 'a_small_red_circle'; plain ASCII, for any file system."""
-    return re.sub(r"[^a-z0-9]+", "_", clean(prompt))[:60].strip("_") or "picture"
-
-
-def draw_all(
-    dalle2: DALLE2, jobs: list[Job], sampling: Sampling, size: int, folder: Path
-) -> list[tuple[str, Tensor]]:
-    """Write every picture and its line of the manifest; → (prompt, picture) of the first IN_GRID.
-
-    The manifest grows with the pictures, so Ctrl-C leaves a true one.
-    """
-    for_grid = []
-    settings = {**asdict(sampling), "size": size}
-    with (
-        open(folder / "manifest.jsonl", "w", encoding="utf-8") as manifest,
-        tqdm(total=len(jobs), unit="picture", disable=None) as bar,  # None: only on a terminal
-    ):
-        for job, picture in pictures(dalle2, jobs, sampling, size):
-            save_png(picture, folder / job.file)
-            line = {**asdict(job), "settings": settings}
-            manifest.write(json.dumps(line, ensure_ascii=False) + "\n")
-            for_grid += [(job.prompt, picture)] if len(for_grid) < IN_GRID else []
-            bar.update()
-    return for_grid
-
-
 def pictures(
-    dalle2: DALLE2, jobs: list[Job], sampling: Sampling, size: int
-) -> Iterator[tuple[Job, Tensor]]:
-    """Yields each job with its picture, (3, size, size) uint8."""
-    for start in range(0, len(jobs), CHUNK):
-        part = jobs[start : start + CHUNK]
+    dalle2: DALLE2, jobs: list[Job], sampling: Sampling, settings: dict
+) -> Iterator[Drawn]:
+    """`settings` are what the manifest says of all of them; its size is theirs."""
+    wanted = f"image{settings['size']}"
+    for start in range(0, len(jobs), results.CHUNK):
+        part = jobs[start : start + results.CHUNK]
         made = dalle2.generate(
             [job.prompt for job in part],
             [job.seed for job in part],
             sampling,
-            stop_after=f"image{size}",
+            stop_after=wanted,
         )
-        yield from zip(part, to_uint8(getattr(made, f"image{size}")).cpu(), strict=True)
+        for job, picture in zip(part, to_uint8(getattr(made, wanted)).cpu(), strict=True):
+            about = {"prompt": job.prompt, "seed": job.seed, "settings": settings}
+            yield Drawn(job.file, job.prompt, about, picture)
 
 
-def save_grid(drawn: list[tuple[str, Tensor]], n: int, path: Path) -> None:
+def save_grid(written: list[Drawn], n: int, path: Path) -> None:
     """A cell a picture, or, where each prompt has several, a strip of pictures a prompt."""
     cells = []
-    for start in range(0, len(drawn), n):
-        several = drawn[start : start + n]
-        for left in range(0, len(several), STRIP):
-            strip = [picture for _, picture in several[left : left + STRIP]]
-            cells.append((several[0][0], strip))
-    columns = 1 if n > 1 else min(STRIP, math.ceil(len(cells) ** 0.5))
+    for start in range(0, len(written), n):
+        several = [drawn.picture for drawn in written[start : start + n]]
+        cells += strips(written[start].label, several)
+    columns = 1 if n > 1 else min(results.STRIP, math.ceil(len(cells) ** 0.5))
     labelled_grid(cells, columns).save(path)

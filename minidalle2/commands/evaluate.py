@@ -13,13 +13,13 @@ from minidalle2.evaluation.judging import report_of
 from minidalle2.training.checkpoints import write_json
 from minidalle2.worlds.world import label_of
 
-HEADER = f"{'what':8}  {'name':42}  {'split':12}  {'n':>6}  {'accuracy':>8}  95 % interval"
+HEADER = f"{'what':13}  {'name':42}  {'split':12}  {'n':>6}  {'accuracy':>8}  95 % interval"
 
 
 def run(args: Namespace) -> None:
     label_of(args.world)  # no such world is another error than no judge for it
     report = report_of(args.world)
-    what = chosen(args.what, report.WHAT)
+    what = chosen(args.what, report.WHAT, getattr(report, "PROBES", ()))
     device = pick_device(args.device)
     folder = weights_of(args.world, args.weights)
     sheets = {}
@@ -39,22 +39,29 @@ def run(args: Namespace) -> None:
         print(f"written to {args.json}")
 
 
-def chosen(text: str, known: tuple[str, ...]) -> list[str]:
-    """'prompts,clip' → ['prompts', 'clip']."""
-    what = list(known) if text == "all" else [name.strip() for name in text.split(",")]
+def chosen(text: str, known: tuple[str, ...], probes: tuple[str, ...] = ()) -> list[str]:
+    """'prompts,clip' → ['prompts', 'clip']. `all` is all that is known but the probes, which are
+    experiments on the weights rather than their quality; `probes` is all of those."""
+    together = {"all": known} | ({"probes": probes} if probes else {})
+    names = [name.strip() for name in text.split(",")]
+    what = [part for name in names for part in together.get(name, (name,))]
     for name in what:
-        if name not in known:
+        if name not in (*known, *probes):
+            also = f", probes or some of {','.join(probes)}" if probes else ""
             raise ValueError(
-                f"can't evaluate {name!r}; --what takes all or some of {','.join(known)}"
+                f"can't evaluate {name!r}; --what takes all or some of {','.join(known)}{also}"
             )
-    return what
+    return list(dict.fromkeys(what))
 
 
 def table_line(row: dict) -> str:
-    line = f"{row['what']:8}  {row['name']:42}  {row['split']:12}  {row['n']:6}"
-    line += f"  {row['accuracy']:8.1%}"
+    line = f"{row['what']:13}  {row['name']:42}  {row['split']:12}  {row['n']:6}"
+    number, form = ("accuracy", ".1%") if "accuracy" in row else ("value", ".3f")
+    line += f"  {row[number]:8{form}}"
     if row["low"] is not None:
-        line += f"  {row['low']:.1%} to {row['high']:.1%}"
+        line += f"  {row['low']:{form}} to {row['high']:{form}}"
+    if "decibels" in row:
+        line += f"  {row['decibels']:.1f} dB"
     return line
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from minidalle2.dalle2 import WEIGHTS
+from minidalle2.dalle2 import WEIGHTS, clean
+from minidalle2.tokenizer import Tokenizer
 from minidalle2.worlds.world import WORLDS, label_of
 
 
@@ -46,3 +47,17 @@ def make_folder(path: Path) -> Path:
             f"can't write to the folder {path} ({error.strerror}); choose another --out"
         ) from error
     return path
+
+
+def say_unseen(prompts: list[str], tokenizer: Tokenizer, world: str) -> None:
+    """Prints which words training never had. Raises ValueError for a prompt that can't be read,
+    before the first of a long list is drawn."""
+    for prompt in prompts:
+        if any("\ud800" <= c <= "\udfff" for c in prompt):  # bytes that the shell's encoding lacks
+            raise ValueError(
+                f"the prompt {ascii(prompt)[:60]} is no Unicode text; type it as UTF-8"
+            )
+        tokenizer([clean(prompt)])
+    unseen = tokenizer.unseen_words(" ".join(clean(prompt) for prompt in prompts))
+    if unseen:
+        print(f"the {label_of(world)} world has never seen: {', '.join(unseen)} (drawn anyway)")

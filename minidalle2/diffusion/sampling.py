@@ -56,10 +56,11 @@ def ddim(
     clip: Clip = no_clip,
     eta: float = 0.0,
     noise: Noise | None = None,
+    lowest: int = 0,
 ) -> Iterator[State]:
     """Song et al. 2021, equation 12, from x = x_T. eta 0 is deterministic; eta 1 has DDPM's
-    variance and needs `noise`."""
-    timesteps = spaced_timesteps(len(diffusion.schedule), steps)
+    variance and needs `noise`. The last step goes from timestep `lowest` to the clean sample."""
+    timesteps = spaced_timesteps(len(diffusion.schedule), steps, lowest)
     alpha_bar = diffusion.schedule.alpha_bar[timesteps].tolist() + [1.0]  # after the last: clean
     for i, t in enumerate(timesteps.tolist()):
         t_batch = torch.full((len(x),), t, device=x.device)
@@ -80,11 +81,13 @@ def ddpm(
     denoise: Denoiser,
     x: Tensor,
     steps: int,
-    noise: Noise,
+    noise: Callable[..., Tensor],
     clip: Clip = no_clip,
+    variance: Tensor | None = None,
 ) -> Iterator[State]:
-    """Ho et al. 2020, algorithm 2, on a respaced schedule; where the denoiser answers twice the
-    channels its learned variance is used, else the small fixed one."""
+    """Ho et al. 2020, algorithm 2, on a respaced schedule, with a `variance` (steps,) for each step
+    (Analytic-DPM's, say); without one, where the denoiser answers twice the channels its learned
+    variance is used, else the small fixed one."""
     timesteps = spaced_timesteps(len(diffusion.schedule), steps)
     kept = respace(diffusion.schedule, timesteps)
     for i, t in zip(reversed(range(steps)), timesteps.tolist(), strict=True):
@@ -96,7 +99,9 @@ def ddpm(
             x_next = x0
         else:
             log_variance = at(kept.posterior_log_variance, index, x)
-            if fraction.shape[1]:
+            if variance is not None:
+                log_variance = variance[steps - 1 - i].log()
+            elif fraction.shape[1]:
                 log_variance = learned_log_variance(fraction, kept, index)
             x_next = posterior_mean(kept, x0, x, index)
             x_next = x_next + (0.5 * log_variance).exp() * noise(*x.shape[1:]).to(x)
@@ -105,14 +110,19 @@ def ddpm(
 
 
 def ddim_inversion(
-    diffusion: Diffusion, denoise: Denoiser, x0: Tensor, steps: int, refinements: int = 0
+    diffusion: Diffusion,
+    denoise: Denoiser,
+    x0: Tensor,
+    steps: int,
+    refinements: int = 0,
+    lowest: int = 0,
 ) -> Iterator[State]:
     """DDIM run backwards (paper, section 3): from a clean sample to the x_T that leads to it.
 
     Each step asks for the noise at the level it goes to. The first guess asks at the sample it has;
     each refinement asks again at the sample it would reach. No clipping: that could not be undone.
     """
-    timesteps = spaced_timesteps(len(diffusion.schedule), steps).flip(0)
+    timesteps = spaced_timesteps(len(diffusion.schedule), steps, lowest).flip(0)
     x, here = x0, 1.0
     for t in timesteps.tolist():
         t_batch = torch.full((len(x),), t, device=x.device)

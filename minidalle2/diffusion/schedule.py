@@ -61,13 +61,13 @@ class Schedule:
         return len(self.betas)
 
 
-def spaced_timesteps(total: int, steps: int) -> Tensor:
-    """(steps,) ids from T-1 down to 0, both included, evenly spread."""
-    if not 1 <= steps <= total:
-        raise ValueError(f"cannot take {steps} sampling steps of a schedule of {total}")
+def spaced_timesteps(total: int, steps: int, lowest: int = 0) -> Tensor:
+    """(steps,) ids from T-1 down to `lowest`, both included, evenly spread."""
+    if not 1 <= steps <= total - lowest:
+        raise ValueError(f"cannot take {steps} sampling steps of a schedule of {total - lowest}")
     if steps == 1:
         return torch.tensor([total - 1])
-    return torch.linspace(total - 1, 0, steps, dtype=torch.float64).round().long()
+    return torch.linspace(total - 1, lowest, steps, dtype=torch.float64).round().long()
 
 
 def respace(schedule: Schedule, timesteps: Tensor) -> Schedule:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from minidalle2.dalle2 import WEIGHTS
 from minidalle2.training.checkpoints import load_model
 
+READ = 128  # features that `reader` gives
 JUDGED = ("shapes", "emoji", "critters")  # worlds
 
 
@@ -49,6 +50,21 @@ def load_judge(world: str, folder: Path, device: torch.device) -> nn.Module:
 def layer(channels_in: int, channels_out: int, stride: int) -> list[nn.Module]:
     convolution = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1)
     return [convolution, nn.GroupNorm(8, channels_out), nn.GELU()]
+
+
+def reader(width: int) -> nn.Sequential:
+    """(B, 3, 64, 64) → (B, READ), which keeps places apart; `width` channels at 32 px, twice as
+    many further down."""
+    w = width
+    return nn.Sequential(
+        nn.PixelUnshuffle(2),  # (B, 12, 32, 32)
+        *layer(12, w, 1), *layer(w, w, 1),
+        *layer(w, 2 * w, 2), *layer(2 * w, 2 * w, 1),  # (B, 2w, 16, 16)
+        *layer(2 * w, 2 * w, 2), *layer(2 * w, 2 * w, 1),  # (B, 2w, 8, 8)
+        *layer(2 * w, 2 * w, 2),  # (B, 2w, 4, 4)
+        nn.Flatten(),
+        nn.Linear(2 * w * 16, READ), nn.LayerNorm(READ), nn.GELU(),
+    )  # fmt: skip
 
 
 def sized(images: Tensor, size: int) -> Tensor:

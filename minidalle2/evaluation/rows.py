@@ -1,6 +1,9 @@
-"""What is measured, a row of one table each: a share of n with its 95 % interval."""
+"""What is measured, a row of one table each: a share of n, or another number, with its 95 %
+interval."""
 
 import math
+
+from torch import Tensor
 
 
 def row(what: str, name: str, split: str, right: int, n: int) -> dict:
@@ -10,6 +13,43 @@ def row(what: str, name: str, split: str, right: int, n: int) -> dict:
         "what": what, "name": name, "split": split, "n": n,
         "accuracy": right / n, "low": low, "high": high,
     }  # fmt: skip
+
+
+def value_row(
+    what: str,
+    name: str,
+    split: str,
+    value: float,
+    n: int,
+    low: float | None = None,
+    high: float | None = None,
+) -> dict:
+    """A number that is no share → {what, name, split, n, value, low, high}; None: no interval."""
+    return {
+        "what": what, "name": name, "split": split, "n": n,
+        "value": value, "low": low, "high": high,
+    }  # fmt: skip
+
+
+def mean_row(what: str, name: str, split: str, values: Tensor) -> dict:
+    """The mean of values (n,) with its normal interval; of one value there is none."""
+    n, mean = len(values), values.double().mean().item()
+    if n < 2:
+        return value_row(what, name, split, mean, n)
+    half = 1.96 * values.double().std().item() / math.sqrt(n)
+    return value_row(what, name, split, mean, n, mean - half, mean + half)
+
+
+def gap_row(what: str, name: str, first: dict, second: dict) -> dict:
+    """By how much the share of `first` is larger than that of `second`, in shares of 1.
+
+    Newcombe's interval (1998, method 10) of two independent shares. Of the same prompts it is a
+    little too wide, as both tend to fail on the same ones.
+    """
+    a, b = first["accuracy"], second["accuracy"]
+    low = a - b - math.hypot(a - first["low"], second["high"] - b)
+    high = a - b + math.hypot(first["high"] - a, b - second["low"])
+    return value_row(what, name, first["split"], a - b, first["n"], low, high)
 
 
 def wilson_interval(right: int, n: int) -> tuple[float, float]:

@@ -15,13 +15,19 @@ LAPTOP = {
     "upsampler64": Recipe(steps=2_000, batch_size=64),
     "upsampler128": Recipe(steps=2_000, batch_size=32),
     "judge": Recipe(steps=1_200, batch_size=128, learning_rate=2e-3),
+    "autoregressive_prior": Recipe(steps=1_800, batch_size=256),
+    "regression_prior": Recipe(steps=1_800, batch_size=256, learning_rate=2e-3),
 }
+LAPTOP["glide"] = LAPTOP["decoder"]  # a twin is trained alike
 FULL = LAPTOP | {
     "prior": Recipe(steps=4_000, batch_size=256),
+    "autoregressive_prior": Recipe(steps=4_000, batch_size=256),
+    "regression_prior": Recipe(steps=4_000, batch_size=256, learning_rate=2e-3),
     "decoder": Recipe(steps=8_500, batch_size=128, restarts=(5_300,)),
     "upsampler64": Recipe(steps=6_000, batch_size=64),
     "upsampler128": Recipe(steps=6_000, batch_size=32),
 }
+FULL["glide"] = FULL["decoder"]
 SMOKE = {
     stage: replace(recipe, steps=4, batch_size=8, warmup_steps=2)
     for stage, recipe in LAPTOP.items()
@@ -50,6 +56,9 @@ LAPTOP_MINUTES = {
     "upsampler64": 1.3,
     "upsampler128": 1.7,
     "judge": 2.6,
+    "autoregressive_prior": 9.0,  # by its pace beside the prior's, as the next
+    "regression_prior": 2.0,
+    "glide": 22.0,  # as the decoder
 }
 
 

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import torch
 
+from minidalle2.any_prior import PRIORS
 from minidalle2.dalle2 import MODELS
+from minidalle2.decoder import DecoderConfig
 from minidalle2.evaluation.judging import judge_of
+from minidalle2.regression_prior import RegressionPrior, RegressionPriorConfig
+from minidalle2.glide import Glide
 from minidalle2.training.checkpoints import load_model, save_model
 from minidalle2.worlds.emoji.names import data_folder
 
@@ -21,6 +25,9 @@ def release(run: Path, weights: Path) -> float:
     weights.mkdir(parents=True, exist_ok=True)
     shutil.copy(run / "tokenizer.json", weights / "tokenizer.json")
     stages = dict(MODELS)
+    stages |= {stage: classes for stage, *classes in PRIORS.values()}
+    stages["regression_prior"] = (RegressionPriorConfig, RegressionPrior)
+    stages["glide"] = (DecoderConfig, Glide)
     if (run / "judge").is_dir():
         judge = judge_of(weights.name)
         stages["judge"] = (judge.JudgeConfig, judge.Judge)

@@ -2,19 +2,26 @@
 
 from dataclasses import dataclass, field
 
+from minidalle2.autoregressive_prior import AutoregressivePriorConfig
 from minidalle2.clip import CLIPConfig
 from minidalle2.decoder import DecoderConfig
 from minidalle2.prior import PriorConfig
+from minidalle2.regression_prior import RegressionPriorConfig
 
 
 @dataclass
 class Sizes:
-    """Vocabulary and networks; what the tokenizer in use has, replaces each `vocab_size`."""
+    """Vocabulary and networks; what the tokenizer in use has, replaces each `vocab_size`, and what
+    CLIP's embeddings need, the autoregressive prior's `components`."""
 
     vocabulary: int = 512
     clip: CLIPConfig = field(default_factory=CLIPConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    autoregressive_prior: AutoregressivePriorConfig = field(
+        default_factory=AutoregressivePriorConfig
+    )
+    regression_prior: RegressionPriorConfig = field(default_factory=RegressionPriorConfig)
 
 
 EMOJI = Sizes(
@@ -29,6 +36,8 @@ EMOJI = Sizes(
         text_heads=5,
         text_layers=2,
     ),  # fmt: skip
+    autoregressive_prior=AutoregressivePriorConfig(clip_embedding=192, width=192, heads=6),
+    regression_prior=RegressionPriorConfig(clip_embedding=192),
 )
 
 

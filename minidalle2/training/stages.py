@@ -1,7 +1,7 @@
 """What each stage trains on: its model, its data and a sheet that shows how it is doing.
 
 The stages train one after another; each loads what the earlier ones left in the run's folder:
-tokenizer → clip → prior, decoder; the upsamplers and the judge need none.
+tokenizer → clip → the priors, decoder, glide; the upsamplers and the judge need none.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,13 +12,19 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from minidalle2.autoregressive_prior import (
+    VARIANCE_KEPT, AutoregressivePrior, autoregressive_prior_loss,
+)  # fmt: skip
 from minidalle2.clip import CLIP, CLIPConfig, clip_loss
 from minidalle2.decoder import Decoder
 from minidalle2.degradation import blur, bsr
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
 from minidalle2.evaluation.judging import judge_of
+from minidalle2.glide import Glide
+from minidalle2.pca import PCA
 from minidalle2.pictures import save_png, to_uint8
 from minidalle2.prior import Prior, prior_loss
+from minidalle2.regression_prior import RegressionPrior, regression_loss
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.checkpoints import CheckpointError, load_model
 from minidalle2.training.alignment import AlignedDecoder, aligned_loss
@@ -28,8 +34,8 @@ from minidalle2.training.sizes import sizes_of
 from minidalle2.upsampler import Upsampler, UpsamplerConfig, upsampler_loss
 from minidalle2.worlds.world import World
 
-STAGES = ("tokenizer", "clip", "prior", "decoder", "upsampler64", "upsampler128", "judge")
-ALL = STAGES[:-1]  # the judge is no part of DALL·E 2; `train judge` makes it
+ALL = ("tokenizer", "clip", "prior", "decoder", "upsampler64", "upsampler128")  # `train all`
+STAGES = (*ALL, "judge", "autoregressive_prior", "regression_prior", "glide")  # not of `train all`
 CAPTIONS = 20_000  # that the tokenizer is trained on
 CACHED = 120_000  # pictures and captions whose embeddings the prior learns from
 SHEETS = 8  # sample sheets over a training
@@ -89,28 +95,39 @@ def clip_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -
 
 def prior_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
     """CLIP is frozen by now, so its embeddings are computed once."""
-    tokenizer, clip = _tokenizer(folder), _clip(folder, device)
-    generator = torch.Generator().manual_seed(1)
-    thousands = -(-min(CACHED, recipe.steps * recipe.batch_size) // 1_000)
-    parts = [_embedded(world, clip, tokenizer, 1_000, generator) for _ in range(thousands)]
-    z_i, z_t = (torch.cat([part[k] for part in parts]) for k in (0, 1))
-    captions = [caption for part in parts for caption in part[2]]
-
-    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        rows = torch.randint(len(captions), (n,), generator=generator)
-        tokens = tokenizer.cut([captions[row] for row in rows.tolist()])
-        return z_i[rows].to(device), z_t[rows].to(device), tokens.to(device)
-
-    config = replace(sizes_of(world.name).prior, vocab_size=tokenizer.vocab_size)
+    data, _, _ = _embeddings(world, folder, device, recipe)
+    config = replace(sizes_of(world.name).prior, vocab_size=_tokenizer(folder).vocab_size)
     return Job(Prior(config), data, prior_loss)
 
 
-def decoder_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
+def autoregressive_prior_job(
+    world: World, folder: Path, device: torch.device, recipe: Recipe
+) -> Job:
+    """As many components as CLIP's embeddings need; the model measures them before it trains."""
+    data, z_i, z_t = _embeddings(world, folder, device, recipe)
+    config = replace(
+        sizes_of(world.name).autoregressive_prior,
+        vocab_size=_tokenizer(folder).vocab_size,
+        components=len(PCA.keeping(z_i, VARIANCE_KEPT).variance),
+    )
+    prior = AutoregressivePrior(config)
+    prior.measure(z_i, z_t)
+    return Job(prior, data, autoregressive_prior_loss)
+
+
+def regression_prior_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
+    data, _, _ = _embeddings(world, folder, device, recipe)
+    return Job(RegressionPrior(sizes_of(world.name).regression_prior), data, regression_loss)
+
+
+def decoder_job(
+    world: World, folder: Path, device: torch.device, recipe: Recipe, kind: type[Decoder] = Decoder
+) -> Job:
     """Pictures with their own z_i and CLIP's view of their patches. The text encoder starts as
     CLIP's, then trains with the rest."""
     tokenizer, clip = _tokenizer(folder), _clip(folder, device)
     config = replace(sizes_of(world.name).decoder, vocab_size=tokenizer.vocab_size)
-    decoder = Decoder(config)
+    decoder = kind(config)
     decoder.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
 
     @torch.no_grad()
@@ -131,6 +148,11 @@ def decoder_job(world: World, folder: Path, device: torch.device, recipe: Recipe
 
     model = AlignedDecoder(decoder, clip.config.width)
     return Job(model, data, aligned_loss, sheet, core=lambda model: model.decoder)
+
+
+def glide_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
+    """The decoder's job down to its random numbers, for the twin that never sees z_i."""
+    return decoder_job(world, folder, device, recipe, Glide)
 
 
 def upsampler_job(world: World, size: int, device: torch.device) -> Job:
@@ -167,6 +189,9 @@ JOBS: dict[str, Callable[[World, Path, torch.device, Recipe], Job]] = {
     "upsampler64": lambda world, folder, device, recipe: upsampler_job(world, 64, device),
     "upsampler128": lambda world, folder, device, recipe: upsampler_job(world, 128, device),
     "judge": judge_job,
+    "autoregressive_prior": autoregressive_prior_job,
+    "regression_prior": regression_prior_job,
+    "glide": glide_job,
 }
 
 
@@ -174,6 +199,26 @@ def _save_sheet(pictures: Tensor, path: Path) -> None:
     """(N, 3, S, S) → rows of eight."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_png(rearrange(to_uint8(pictures), "(r c) k h w -> k (r h) (c w)", c=8).cpu(), path)
+
+
+def _embeddings(
+    world: World, folder: Path, device: torch.device, recipe: Recipe
+) -> tuple[Data, Tensor, Tensor]:
+    """What a prior learns from: its batches (z_i, z_t, tokens), and all the z_i and z_t (N, E)
+    that they are taken from."""
+    tokenizer, clip = _tokenizer(folder), _clip(folder, device)
+    generator = torch.Generator().manual_seed(1)
+    thousands = -(-min(CACHED, recipe.steps * recipe.batch_size) // 1_000)
+    parts = [_embedded(world, clip, tokenizer, 1_000, generator) for _ in range(thousands)]
+    z_i, z_t = (torch.cat([part[k] for part in parts]) for k in (0, 1))
+    captions = [caption for part in parts for caption in part[2]]
+
+    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        rows = torch.randint(len(captions), (n,), generator=generator)
+        tokens = tokenizer.cut([captions[row] for row in rows.tolist()])
+        return z_i[rows].to(device), z_t[rows].to(device), tokens.to(device)
+
+    return data, z_i, z_t
 
 
 @torch.no_grad()

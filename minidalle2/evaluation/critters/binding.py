@@ -15,9 +15,10 @@ from torch import Tensor
 from minidalle2.clip import CLIP
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.evaluation.critters.judge import Judge, read
+from minidalle2.evaluation.drawn import BATCH, draw_prompts
 from minidalle2.evaluation.rows import row
+from minidalle2.evaluation.swaps import VERDICTS, score_rows
 from minidalle2.tokenizer import Tokenizer
-from minidalle2.training.loop import half_precision
 from minidalle2.worlds.critters import drawing
 from minidalle2.worlds.critters.captions import describe
 from minidalle2.worlds.critters.scenes import (
@@ -27,10 +28,6 @@ from minidalle2.worlds.critters.world import GROUPS, OTHERS, planned
 from minidalle2.worlds.stored import SIDE
 
 SPLITS = ("seen", "pairs")
-VERDICTS = {
-    "right": "all attributes right", "swapped": "colours swapped", "other": "something else wrong",
-}  # fmt: skip
-BATCH = 50
 
 Pair = tuple[Scene, Scene]  # a scene, and the one with its two colours exchanged
 
@@ -97,31 +94,9 @@ def swap_similarities(clip: CLIP, tokenizer: Tokenizer, pairs: list[Pair], seed:
     return torch.cat(parts)
 
 
-def swap_scores(similarity: Tensor) -> tuple[float, float, float]:
-    """(n, 2, 2) similarities of [picture, caption] → shares (image to text, text to image, group).
-
-    Image to text: pictures that are nearer to their own caption than to the swapped one; text to
-    image: likewise captions. Group: pairs of which all four are. A tie is wrong, so the chances of
-    a guess are at most 1/2, 1/2 and 1/6.
-    """
-    own = similarity.diagonal(dim1=1, dim2=2)  # (n, 2)
-    to_text = own > similarity.flip(2).diagonal(dim1=1, dim2=2)
-    to_image = own > similarity.flip(1).diagonal(dim1=1, dim2=2)
-    group = (to_text & to_image).all(1)
-    to_text, to_image, group = (part.float().mean().item() for part in (to_text, to_image, group))
-    return to_text, to_image, group
-
-
 def clip_rows(clip: CLIP, tokenizer: Tokenizer, split: str, n: int, seed: int) -> list[dict]:
-    """The intervals take the n pairs for independent, not the two questions of each."""
-    scores = swap_scores(swap_similarities(clip, tokenizer, swap_pairs(split, n, seed), seed))
-    names = (
-        "swap, image to text (chance 50 %)", "swap, text to image (chance 50 %)",
-        "swap, all four (chance 16.7 %)",
-    )  # fmt: skip
-    return [
-        row("clip", name, split, share * n, n) for name, share in zip(names, scores, strict=True)
-    ]
+    similarity = swap_similarities(clip, tokenizer, swap_pairs(split, n, seed), seed)
+    return score_rows("clip", similarity, split)
 
 
 def verdict(asked: Scene, shown: Scene) -> str:
@@ -147,11 +122,7 @@ def prompt_rows(
     pairs = swap_pairs(split, -(-n // 2), seed)
     asked = [scene for pair in pairs for scene in pair][:n]
     prompts = [text for pair in captions_of(pairs, seed) for text in pair][:n]
-    verdicts = []
-    for i in range(0, n, BATCH):
-        seeds = list(range(i, min(i + BATCH, n)))
-        with half_precision(dalle2.device):  # as in training; twice as fast
-            made = dalle2.generate(prompts[i : i + BATCH], seeds, sampling)
-        shown = read(judge, made.image128)
-        verdicts += map(verdict, asked[i : i + BATCH], shown)
+    drawn = draw_prompts(dalle2, prompts, sampling)
+    shown = [scene for made in drawn for scene in read(judge, made.image128)]
+    verdicts = [verdict(*pair) for pair in zip(asked, shown, strict=True)]
     return [row("prompts", name, split, verdicts.count(key), n) for key, name in VERDICTS.items()]

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidalle2.degradation import bsr
-from minidalle2.evaluation.judging import layer, sized
+from minidalle2.evaluation.judging import READ, reader, sized
 from minidalle2.worlds.critters.drawing import shift_of
 from minidalle2.worlds.critters.scenes import OPTIONS, Critter, Scene, Sprout, sample
 from minidalle2.worlds.critters.world import drawn
@@ -39,17 +39,8 @@ class Judge(nn.Module):
     def __init__(self, config: JudgeConfig):
         super().__init__()
         self.config = config
-        w = config.width
-        self.body = nn.Sequential(
-            nn.PixelUnshuffle(2),  # (B, 12, 32, 32)
-            *layer(12, w, 1), *layer(w, w, 1),
-            *layer(w, 2 * w, 2), *layer(2 * w, 2 * w, 1),  # (B, 2w, 16, 16)
-            *layer(2 * w, 2 * w, 2), *layer(2 * w, 2 * w, 1),  # (B, 2w, 8, 8)
-            *layer(2 * w, 2 * w, 2),  # (B, 2w, 4, 4)
-            nn.Flatten(),
-            nn.Linear(2 * w * 16, 128), nn.LayerNorm(128), nn.GELU(),
-        )  # fmt: skip
-        self.head = nn.Linear(128, sum(map(len, ANSWERS.values())))
+        self.body = reader(config.width)
+        self.head = nn.Linear(READ, sum(map(len, ANSWERS.values())))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         flat = self.head(self.body(images)).float()

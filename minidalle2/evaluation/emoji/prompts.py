@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from minidalle2.dalle2 import DALLE2, Sampling
+from minidalle2.evaluation.drawn import BATCH, draw_prompts
 from minidalle2.evaluation.emoji.judge import SIZE, Judge, read
 from minidalle2.evaluation.emoji.labels import (
     known_names, places_in, ranks, styles_of,
@@ -24,7 +25,6 @@ from minidalle2.worlds.emoji.words import STYLES, WHITE
 from minidalle2.worlds.emoji.world import draw
 
 LANGUAGES = ("English", "Chinese")
-BATCH = 50
 
 
 @dataclass
@@ -63,12 +63,8 @@ def draw_rows(
     dalle2: DALLE2, rows: Tensor, language: str, sampling: Sampling | None = None
 ) -> Drawn:
     """(n,) rows of `drawings()`, asked for in a language, with seeds 0, 1, …"""
-    prompts, images = [prompt_of(*drawings()[row], language) for row in rows.tolist()], []
-    for i in range(0, len(rows), BATCH):
-        seeds = list(range(i, min(i + BATCH, len(rows))))
-        with half_precision(dalle2.device):  # as in training; twice as fast
-            made = dalle2.generate(prompts[i : i + BATCH], seeds, sampling)
-        images.append(to_uint8(made.image128).cpu())
+    prompts = [prompt_of(*drawings()[row], language) for row in rows.tolist()]
+    images = [to_uint8(made.image128).cpu() for made in draw_prompts(dalle2, prompts, sampling)]
     return Drawn(rows, prompts, torch.cat(images))
 
 

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.evaluation.rows import row
-from minidalle2.evaluation.shapes.judge import NOTHING, Judge, read, word_of
-from minidalle2.training.loop import half_precision
+from minidalle2.evaluation.shapes.drawn import read_drawn
+from minidalle2.evaluation.shapes.judge import NOTHING, Judge, word_of
 from minidalle2.worlds.shapes.captions import describe
 from minidalle2.worlds.shapes.scenes import SLOTS, WORDS, Scenes, sample_scenes
 from minidalle2.worlds.shapes.world import caption_rng
@@ -22,25 +22,24 @@ ROWS = {  # name: (split, kind)
     "held-out phrasings, one object": ("phrasings", "one"),
     "held-out phrasings, two objects": ("phrasings", "two"),
 }
-BATCH = 50
 
 
 def prompt_row(
     dalle2: DALLE2, judge: Judge, name: str, n: int, seed: int, sampling: Sampling | None = None
 ) -> dict:
     """Draw n prompts of a row of ROWS and judge them at 128 px."""
+    scenes, prompts = asked(name, n, seed)
+    right = follows(scenes, read_drawn(dalle2, judge, prompts, sampling))
+    return row("prompts", name, ROWS[name][0], int(right.sum()), n)
+
+
+def asked(name: str, n: int, seed: int) -> tuple[Scenes, list[str]]:
+    """n scenes of a row of ROWS and their prompts."""
     split, kind = ROWS[name]
     # Rows differ in their scenes also at equal seeds.
     generator = torch.Generator().manual_seed(1_000 * seed + list(ROWS).index(name))
     scenes = sample_scenes(n, split, generator, (kind,))
-    prompts = describe(scenes, caption_rng(generator), split)
-    right = 0
-    for i in range(0, n, BATCH):
-        seeds = list(range(i, min(i + BATCH, n)))
-        with half_precision(dalle2.device):  # as in training; twice as fast
-            made = dalle2.generate(prompts[i : i + BATCH], seeds, sampling)
-        right += int(follows(scenes[i : i + BATCH], read(judge, made.image128)).sum())
-    return row("prompts", name, split, right, n)
+    return scenes, describe(scenes, caption_rng(generator), split)
 
 
 def follows(scenes: Scenes, answers: dict[str, Tensor]) -> Tensor:

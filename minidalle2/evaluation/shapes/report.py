@@ -8,26 +8,33 @@ import torch
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.evaluation.judging import load_judge
 from minidalle2.evaluation.rows import row
+from minidalle2.evaluation.shapes import probing
 from minidalle2.evaluation.shapes.judge import SIZE, Judge, answers_of, read
+from minidalle2.evaluation.shapes.manipulations import manipulation_rows
 from minidalle2.evaluation.shapes.probe import scene_accuracy
 from minidalle2.evaluation.shapes.prompts import ROWS, prompt_row
 from minidalle2.evaluation.shapes.retrieval import recall_at_1
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.scenes import sample_scenes
 
-WHAT = ("judge", "clip", "probe", "prompts")
+WHAT = ("judge", "clip", "probe", "prompts", "manipulations")
+PROBES = probing.PROBES  # beside WHAT, for those who ask for them
 
 
 def evaluate(
     folder: Path, device: torch.device, what: list[str], n: int, seed: int
 ) -> Iterator[dict]:
-    """Rows {what, name, split, n, accuracy, low, high} for the weights in `folder`.
+    """Rows {what, name, split, n, accuracy, low, high} for the weights in `folder`; numbers of
+    probes that are no shares have `value` for `accuracy`.
 
     `judge`: share of real pictures read without a fault. `clip`: retrieval R@1. `probe`: scenes
     read from z_i alone. `prompts`: pictures that follow their prompt, n for each kind and split.
+    `manipulations`: of n pictures, what section 3 of the paper says of them.
+    PROBES: the paper's experiments, first because they may lack what they compare with.
     """
     dalle2 = DALLE2.load(folder, device)
     judge = load_judge("shapes", folder, device)
+    yield from probing.probe_rows(folder, dalle2, judge, what, n, seed)
     if "judge" in what:
         for split in ("seen", "pairs", "combinations"):
             right = _pictures_read(judge, device, split, seed, 2_000)
@@ -49,6 +56,8 @@ def evaluate(
         paper = Sampling(candidates=2, drawings=1)  # section 2.2
         alone = prompt_row(dalle2, judge, "two objects", n, seed, paper)
         yield {**alone, "name": "two objects, one drawing each"}
+    if "manipulations" in what:
+        yield from manipulation_rows(dalle2, judge, n, seed)
 
 
 def _pictures_read(judge: Judge, device: torch.device, split: str, seed: int, n: int) -> int:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from minidalle2.worlds.contrasting import mostly_near_misses
 from minidalle2.worlds.critters import drawing
 from minidalle2.worlds.critters.captions import describe
 from minidalle2.worlds.critters.scenes import (
@@ -26,7 +27,6 @@ from minidalle2.worlds.stored import SIDE, Stored, cache_folder, shuffled, write
 GROUPS = 800  # of training pictures: 6,400
 OTHERS = 400  # pictures in each of the other splits
 SEED = 0
-NEAR_MISSES = 0.75  # of a batch of CLIP
 
 
 class Critters:
@@ -60,11 +60,8 @@ class Critters:
         return self._batch(groups[chosen].flatten()[:n], generator, size, everything=True)
 
     def contrasting(self, n: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
-        """A batch for CLIP: most are near misses, among which only binding tells pictures apart."""
-        near = int(n * NEAR_MISSES)
-        images, captions = self.captioned(n - near, generator)
-        near_images, near_captions = self.near_misses(near, generator)
-        return torch.cat((images, near_images)), captions + near_captions
+        """A batch for CLIP."""
+        return mostly_near_misses(self, n, generator)
 
     def crops(self, n: int, generator: torch.Generator, size: int) -> Tensor:
         """→ (n, 3, size/4, size/4): random windows of training pictures of `size` px."""

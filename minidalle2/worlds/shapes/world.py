@@ -5,12 +5,12 @@ import random
 import torch
 from torch import Tensor
 
+from minidalle2.worlds.contrasting import mostly_near_misses
 from minidalle2.worlds.shapes.captions import describe
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.near_misses import sample_near_misses
 from minidalle2.worlds.shapes.scenes import Scenes, sample_scenes
 
-NEAR_MISSES = 0.75  # of a batch of CLIP
 CROP = 0.25  # side of a training crop, in sides of the picture (paper, table 3)
 
 
@@ -32,11 +32,8 @@ class Shapes:
         return _with_captions(sample_near_misses(n, generator), generator, "train", size)
 
     def contrasting(self, n: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
-        """A batch for CLIP: most are near misses, among which only binding tells pictures apart."""
-        near = int(n * NEAR_MISSES)
-        images, captions = self.captioned(n - near, generator)
-        near_images, near_captions = self.near_misses(near, generator)
-        return torch.cat((images, near_images)), captions + near_captions
+        """A batch for CLIP."""
+        return mostly_near_misses(self, n, generator)
 
     def crops(self, n: int, generator: torch.Generator, size: int) -> Tensor:
         """→ (n, 3, size/4, size/4): random quarter-size windows of pictures of `size` px, on whole

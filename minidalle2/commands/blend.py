@@ -1,0 +1,91 @@
+"""`minidalle2 blend`: pictures and texts → the way from one to another, or a mixture of several."""
+
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from minidalle2.commands.manipulate import (
+    enlarge, file_of, finish, invert_all, load, read_images, settings_of, shrunk,
+)  # fmt: skip
+from minidalle2.commands.options import make_folder, say_unseen
+from minidalle2.commands.results import CHUNK, Drawn
+from minidalle2.dalle2 import DALLE2, Sampling
+from minidalle2.manipulations.blending import latents_of_text, mix, starting_noise
+from minidalle2.manipulations.interpolation import between
+from minidalle2.manipulations.inversion import Latents, Walk, decode
+from minidalle2.pictures import to_uint8
+
+
+@dataclass
+class Frame:
+    """What one picture is to be decoded from."""
+
+    latents: Latents  # B = 1
+    about: dict
+    seed: int
+
+
+def run(args: Namespace) -> None:
+    ends = len(args.images) + len(args.texts)
+    if ends < 2:
+        raise ValueError("blend needs two things at least: two pictures, or a picture and a --text")
+    images = read_images(args.images) if args.images else torch.empty(0, 3, 128, 128)
+    dalle2, walk = load(args)
+    if args.texts:
+        say_unseen(args.texts, dalle2.tokenizer, args.world)
+    folder = make_folder(args.out)
+    label = (" to " if ends == 2 else " + ").join(names(args))
+    first = {}
+    if ends > 2 and args.images:
+        first[label] = list(to_uint8(shrunk(images, args.size)))
+    finish(folder, pictures(dalle2, images, walk, args, label), args.frames, first, args.size)
+
+
+def names(args: Namespace) -> list[str]:
+    return [path.name for path in args.images] + args.texts
+
+
+def all_latents(dalle2: DALLE2, images: Tensor, texts: list[str], walk: Walk, seed: int) -> Latents:
+    """Of the pictures, then of the texts."""
+    parts = [invert_all(dalle2, images, walk)] if len(images) else []
+    parts += [latents_of_text(dalle2, text, seed, Sampling()) for text in texts]
+    return Latents.joined(parts)
+
+
+def way(dalle2: DALLE2, latents: Latents, args: Namespace) -> Iterator[Frame]:
+    """From the first of two to the second."""
+    x_T = starting_noise(dalle2, [args.seed]) if args.x_T == "fixed" else None
+    for theta in torch.linspace(0, 1, args.frames, dtype=torch.float64).tolist():
+        share = torch.tensor([theta], dtype=torch.float32, device=dalle2.device)
+        frame = between(latents[:1], latents[1:], share, x_T)
+        yield Frame(frame, {"theta": round(theta, 6), "x_T": args.x_T}, args.seed)
+
+
+def mixtures(dalle2: DALLE2, latents: Latents, args: Namespace) -> Iterator[Frame]:
+    """As many as there are frames of all alike, each from noise of its own."""
+    n = len(latents)
+    z_i = mix(latents.z_i, torch.full((n,), 1 / n, device=dalle2.device))[None]
+    for seed in range(args.seed, args.seed + args.frames):
+        frame = Latents(z_i, starting_noise(dalle2, [seed]))
+        yield Frame(frame, {"shares": [round(1 / n, 6)] * n}, seed)
+
+
+def pictures(
+    dalle2: DALLE2, images: Tensor, walk: Walk, args: Namespace, label: str
+) -> Iterator[Drawn]:
+    latents = all_latents(dalle2, images, args.texts, walk, args.seed)
+    frames = list((way if len(latents) == 2 else mixtures)(dalle2, latents, args))
+    settings = settings_of(walk, args.size)
+    ends = {"images": [str(path) for path in args.images], "texts": args.texts}
+    for start in range(0, len(frames), CHUNK):
+        part = frames[start : start + CHUNK]
+        latents_of_part = Latents.joined([frame.latents for frame in part])
+        image32 = decode(dalle2.decoder, latents_of_part, walk)
+        enlarged = enlarge(dalle2, image32, [frame.seed for frame in part], args.size)
+        for i, frame in enumerate(part):
+            about = {**ends, **frame.about, "seed": frame.seed, "settings": settings}
+            file = file_of(start + i, *(path.stem for path in args.images), *args.texts)
+            yield Drawn(file, label, about, enlarged[i])

@@ -1,0 +1,220 @@
+"""What each variant of CLIP's training changes, at equal minutes: one row each.
+
+    python -m minidalle2.evaluation.clip_variants --minutes 4 --world shapes --json variants.json
+
+Every variant starts from the same weights, sees the same batches, and stops after the same minutes:
+one that needs twice the time for a step takes half the steps. Rows are written as soon as they are
+known; the same command goes on after Ctrl-C. What is measured is always the CLIP that would be
+kept, by its z_i and z_t, whatever helped in training.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from minidalle2.clip import CLIP, CLIPConfig, clip_loss
+from minidalle2.commands.evaluate import hardware
+from minidalle2.commands.options import make_folder, pick_device
+from minidalle2.contrastive.decoupled import decoupled_loss
+from minidalle2.contrastive.filip import Filip, filip_loss
+from minidalle2.contrastive.infoloob import TwoDirections, infoloob_loss
+from minidalle2.contrastive.masked_language import MaskedLanguage, masked_language_loss
+from minidalle2.contrastive.multi_positive import multi_positive_loss
+from minidalle2.contrastive.self_supervision import SimCLR, SimSiam, simclr_loss, simsiam_loss
+from minidalle2.evaluation.drawn import embed
+from minidalle2.evaluation.rank import components_needed, effective_rank
+from minidalle2.evaluation.rows import wilson_interval
+from minidalle2.evaluation.shapes.probe import scene_accuracy
+from minidalle2.evaluation.shapes.retrieval import recall_at_1
+from minidalle2.tokenizer import Tokenizer
+from minidalle2.training.checkpoints import CheckpointError, load_model, write_json
+from minidalle2.training.loop import Loss, Recipe, TrainingError, fit, whole
+from minidalle2.training.sharpness import sharpness_aware
+from minidalle2.training.sizes import sizes_of
+from minidalle2.training.stages import clip_job, train_tokenizer
+from minidalle2.worlds.shapes.world import Shapes
+
+TESTED = 4_000  # scenes that the probe is asked about
+HEADER = (
+    f"{'variant':16} {'steps':>6}  {'image to text':>22}  {'text to image':>22}  "
+    f"{'scene read from z_i':>22}  {'rank':>5}  {'99 %':>4}"
+)
+
+
+@dataclass
+class Variant:
+    loss: Loss
+    wrapped: Callable[[CLIP], nn.Module] = whole  # with the parts that only training needs
+
+
+VARIANTS = {
+    "clip": Variant(clip_loss),
+    "filip": Variant(filip_loss, Filip),
+    "decoupled": Variant(decoupled_loss),
+    "infoloob": Variant(infoloob_loss, TwoDirections),
+    "multi-positive": Variant(multi_positive_loss),
+    "simclr": Variant(simclr_loss, SimCLR),
+    "simsiam": Variant(simsiam_loss, SimSiam),
+    "masked-language": Variant(masked_language_loss, MaskedLanguage),
+    "sharpness-aware": Variant(sharpness_aware(clip_loss)),
+}
+
+
+@dataclass
+class Bench:
+    """How long each variant trains, and how closely it is looked at."""
+
+    recipe: Recipe
+    clip: CLIPConfig = field(default_factory=lambda: sizes_of("shapes").clip)
+    pairs: int = 512  # among which each must find its own
+    scenes: int = 20_000  # that the probe learns from
+    probe_steps: int = 2_000
+    embedded: int = 2_000  # pictures whose z_i span what the rank is of
+
+
+def compare(folder: Path, bench: Bench, device: torch.device, names: list[str]) -> Iterator[dict]:
+    """Train each variant into folder/name, or finish its training, and yield its row."""
+    world = Shapes()
+    if not (folder / "tokenizer.json").exists():
+        train_tokenizer(world).save(folder / "tokenizer.json")
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    for name in names:
+        train(name, folder, bench, device, tokenizer.vocab_size)
+        clip = load_model(folder / name, "clip", CLIPConfig, CLIP).to(device)
+        last = json.loads((folder / name / "log.jsonl").read_text().splitlines()[-1])
+        took = {"steps": last["step"], "minutes": round(last["seconds"] / 60, 3)}
+        yield {"variant": name, **took, **measured(clip, tokenizer, bench)}
+
+
+def train(name: str, folder: Path, bench: Bench, device: torch.device, vocab_size: int) -> None:
+    variant, world = VARIANTS[name], Shapes()
+    data = clip_job(world, folder, device, bench.recipe).data
+    torch.manual_seed(bench.recipe.seed)  # CLIP is made first, so all begin with the same one
+    model = variant.wrapped(CLIP(replace(bench.clip, vocab_size=vocab_size))).to(device)
+    for _ in fit(model, data, variant.loss, bench.recipe, folder / name, "clip", core=kept):
+        pass
+
+
+def kept(model: nn.Module) -> CLIP:
+    """The CLIP in what was trained."""
+    return model if isinstance(model, CLIP) else model.clip
+
+
+def measured(clip: CLIP, tokenizer: Tokenizer, bench: Bench) -> dict:
+    """Shares of the split `seen`, and how many directions its z_i use."""
+    to_text, to_image = recall_at_1(clip, tokenizer, "seen", bench.pairs)
+    z_i = embedded(clip, bench.embedded)
+    return {
+        "image_to_text": to_text,
+        "text_to_image": to_image,
+        "pairs": bench.pairs,
+        "scene_read": scene_accuracy(clip, bench.scenes, bench.probe_steps),
+        "scenes": TESTED,
+        "rank": effective_rank(z_i),
+        "components": components_needed(z_i),
+    }
+
+
+def embedded(clip: CLIP, n: int) -> Tensor:
+    """→ z_i (n, E) of pictures of the split `seen`."""
+    images, _ = Shapes().captioned(n, torch.Generator().manual_seed(0), "seen")
+    return embed(clip, images)
+
+
+def table_line(row: dict) -> str:
+    shares = (("image_to_text", "pairs"), ("text_to_image", "pairs"), ("scene_read", "scenes"))
+    cells = [with_interval(row[share], row[n]) for share, n in shares]
+    line = f"{row['variant']:16} {row['steps']:6}  {'  '.join(f'{cell:>22}' for cell in cells)}"
+    return f"{line}  {row['rank']:5.1f}  {row['components']:4}"
+
+
+def with_interval(share: float, n: int) -> str:
+    low, high = wilson_interval(round(share * n), n)
+    return f"{share:.1%} ({low:.1%} to {high:.1%})"
+
+
+# The command
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.world != "shapes":
+        raise ValueError(
+            f"the variants can't be compared on {args.world}: the probe reads scenes of shapes; "
+            "--world shapes would work"
+        )
+    names = chosen(args.variants)
+    if not args.minutes > 0:
+        raise ValueError(f"{args.minutes} minutes are no time to train; --minutes 4 would work")
+    device, folder = pick_device(args.device), make_folder(args.out)
+    known = rows_of(args.json, args.minutes)
+    recipe = Recipe(steps=1_000_000, batch_size=256, minutes=args.minutes)
+    print(HEADER)
+    for name in names:
+        if name not in known:
+            print(f"{name}: {args.minutes:g} minutes", file=sys.stderr, flush=True)
+            (known[name],) = compare(folder, Bench(recipe), device, [name])
+            content = {"minutes_each": args.minutes, "hardware": hardware(device)}
+            write_json(args.json, content | {"rows": list(known.values())})
+        print(table_line(known[name]), flush=True)
+
+
+def chosen(text: str) -> list[str]:
+    names = list(VARIANTS) if text == "all" else [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in VARIANTS:
+            raise ValueError(
+                f"there is no variant {name!r}; --variants takes all or some of "
+                f"{','.join(VARIANTS)}"
+            )
+    return names
+
+
+def rows_of(path: Path, minutes: float) -> dict[str, dict]:
+    """The rows that are in the file already, by variant."""
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        each, rows = content["minutes_each"], {row["variant"]: row for row in content["rows"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} holds no table of variants ({error}); name another file with --json"
+        ) from error
+    if each != minutes:
+        raise ValueError(
+            f"the rows in {path} had {each:g} minutes each, not {minutes:g}; name another file "
+            "with --json and another folder with --out, or take the same minutes"
+        )
+    return rows
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code: 0, 2 for an error, 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m minidalle2.evaluation.clip_variants", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--minutes", type=float, default=4.0, help="for each (default 4)")
+    parser.add_argument("--world", default="shapes", help="shapes")
+    parser.add_argument("--variants", default="all", help=f"all, or some of {','.join(VARIANTS)}")
+    parser.add_argument("--json", type=Path, default=Path("clip_variants.json"), metavar="FILE")
+    parser.add_argument("--out", type=Path, default=Path("runs/clip_variants"), metavar="DIR")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    try:
+        run(parser.parse_args(argv))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+    except (ValueError, CheckpointError, TrainingError) as error:
+        print(f"clip_variants: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

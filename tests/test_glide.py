@@ -1,0 +1,148 @@
+"""The GLIDE twin: blind to z_i wherever it is asked, trained exactly as the decoder is."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_model import perturbed
+from tiny_model import save_tiny
+
+from minidalle2 import decoder as decoder_module
+from minidalle2.clip import CLIP
+from minidalle2.decoder import Decoder, decoder_loss
+from minidalle2.glide import Glide, load_twin, with_decoder, without_embedding
+from minidalle2.training import stages
+from minidalle2.training.checkpoints import CheckpointError, save_model
+from minidalle2.training.recipes import EMOJI, PROFILES, recipe_of
+from minidalle2.training.release import release
+from minidalle2.training.sizes import Sizes
+from minidalle2.worlds.shapes.world import Shapes
+
+TEXTS = ["a red circle", "a large green star above a red square", "a"]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def glide(decoder) -> Glide:
+    return without_embedding(decoder)
+
+
+def unit(seed: int, n: int = 3) -> torch.Tensor:
+    return F.normalize(torch.randn(n, 12, generator=seeded(seed)), dim=1)
+
+
+def test_the_twin_answers_alike_whatever_z_i_is(decoder, glide, tokenizer):
+    tokens, x_t = tokenizer(TEXTS), torch.randn(3, 3, 32, 32)
+    t = torch.full((3,), 500)
+
+    def answer(model, z_i, scale):
+        return model.denoiser(z_i, tokens, scale)(x_t, t)
+
+    for scale in (0, 1, 3):
+        assert torch.equal(answer(glide, unit(1), scale), answer(glide, unit(2), scale))
+    assert (answer(decoder, unit(1), 1) - answer(decoder, unit(2), 1)).abs().max() > 1e-3
+    # Guidance is left with the caption to guide by.
+    assert (answer(glide, unit(1), 3) - answer(glide, unit(1), 1)).abs().max() > 1e-3
+
+
+def test_without_embedding_is_the_decoder_with_z_i_dropped(decoder, glide, tokenizer):
+    with torch.no_grad():
+        decoder.null_image += 0.3  # a null of zeros could be forgotten unnoticed
+        glide.null_image += 0.3
+    x_t, t, keep = torch.randn(3, 3, 32, 32), torch.tensor([5, 300, 999]), torch.zeros(3).bool()
+    text = decoder.encode_text(tokenizer(TEXTS), keep)
+    dropped = decoder(x_t, t, decoder.image_condition(unit(1), ~keep), *text)
+    assert torch.equal(glide(x_t, t, glide.image_condition(unit(1), keep), *text), dropped)
+    kept = decoder(x_t, t, decoder.image_condition(unit(1), keep), *text)
+    assert (kept - dropped).abs().max() > 1e-3
+    assert not glide.training and glide.config is decoder.config
+
+
+def test_training_drops_z_i_always_and_all_else_as_the_decoder_does(
+    decoder, glide, tokenizer, monkeypatch
+):
+    """The same random numbers: were the decoder's drop rate 1, both losses would be one."""
+    images, tokens = torch.rand(3, 3, 32, 32) * 2 - 1, tokenizer(TEXTS)
+    loss = decoder_loss(glide, (images, unit(1), tokens), seeded(3)).item()
+    assert loss == decoder_loss(glide, (images, unit(2), tokens), seeded(3)).item()
+    assert loss != decoder_loss(decoder, (images, unit(1), tokens), seeded(3)).item()
+    monkeypatch.setattr(decoder_module, "IMAGE_DROP", 1.0)
+    assert loss == decoder_loss(decoder, (images, unit(1), tokens), seeded(3)).item()
+
+
+def test_the_machine_draws_with_the_twin(tiny_dalle2, glide, few_steps):
+    one = replace(few_steps, drawings=1)
+    twin = with_decoder(tiny_dalle2, glide)
+
+    def draw(model, seed):
+        z_i = unit(seed, 2)
+        made = model.generate(TEXTS[:2], [4, 5], one, stop_after="image32", image_embedding=z_i)
+        return made.image32
+
+    assert torch.equal(draw(twin, 1), draw(twin, 2))
+    assert (draw(tiny_dalle2, 1) - draw(tiny_dalle2, 2)).abs().max() > 1e-3
+    whole = twin.generate(TEXTS[:2], [4, 5], one)  # the prior runs, and is of no matter
+    assert whole.image128.shape == (2, 3, 128, 128)
+    assert torch.equal(whole.image32, draw(twin, 1))
+    assert twin.clip is tiny_dalle2.clip and tiny_dalle2.decoder is not glide
+
+
+def test_the_twin_is_kept_beside_the_decoder(tiny_dalle2, configs, tmp_path):
+    run = save_tiny(tiny_dalle2, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="no GLIDE twin.*`minidalle2 train glide --out"):
+        load_twin(run, tiny_dalle2)
+    save_model(run / "glide", "glide", perturbed(Glide(configs.decoder)))
+    release(run, tmp_path / "weights")
+    twin = load_twin(tmp_path / "weights", tiny_dalle2)
+    assert isinstance(twin.decoder, Glide) and not twin.decoder.training
+    other = replace(configs.decoder, embedding=24)
+    save_model(run / "glide", "glide", Glide(other))
+    with pytest.raises(CheckpointError, match="no twin of the decoder.*embedding=24.*train it"):
+        load_twin(run, tiny_dalle2)
+
+
+@pytest.fixture
+def small_world(configs, tokenizer, monkeypatch):
+    """Jobs of a tiny decoder with a level of 8 px, which CLIP's patches are compared with."""
+    clip = perturbed(CLIP(replace(configs.clip, patch_size=4)))
+    decoder = replace(configs.decoder, widths=(8, 8, 8), blocks=(1, 1, 1))
+    decoder.attention = (False, False, True)
+    monkeypatch.setattr(stages, "_tokenizer", lambda folder: tokenizer)
+    monkeypatch.setattr(stages, "_clip", lambda folder, device: clip)
+    monkeypatch.setattr(stages, "sizes_of", lambda name: Sizes(decoder=decoder))
+
+
+def test_the_stage_is_the_decoders_but_for_z_i(small_world, tmp_path):
+    made = {}
+    for stage in ("decoder", "glide"):
+        torch.manual_seed(0)  # as train_stage does
+        recipe = recipe_of("shapes", "laptop", stage)
+        made[stage] = stages.JOBS[stage](Shapes(), tmp_path, torch.device("cpu"), recipe)
+    ours, twins = made["decoder"], made["glide"]
+    assert isinstance(twins.core(twins.model), Glide)
+    assert type(ours.core(ours.model)) is Decoder
+    weights = twins.model.state_dict()
+    assert all(torch.equal(weights[k], v) for k, v in ours.model.state_dict().items())
+    batch, same = (job.data(4, seeded(1)) for job in (ours, twins))
+    assert all(torch.equal(a, b) for a, b in zip(batch, same, strict=True))
+    images, z_i, tokens, patches = batch
+    others = (images, z_i.roll(1, 0), tokens, patches)
+
+    def change(job) -> float:
+        model = perturbed(job.model)  # fresh, it would answer zero to anything
+        first, second = (job.loss(model, given, seeded(2)).item() for given in (batch, others))
+        return abs(first - second)
+
+    assert change(twins) == 0 and change(ours) > 1e-6
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_recipe_is_the_decoders(profile):
+    for world in ("shapes", "emoji"):
+        assert recipe_of(world, profile, "glide") == recipe_of(world, profile, "decoder")
+    assert EMOJI["glide"] == EMOJI["decoder"]
+    assert "glide" in stages.STAGES and "glide" not in stages.ALL
