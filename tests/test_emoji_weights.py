@@ -1,0 +1,98 @@
+"""The emoji's committed weights do what the README says of them, on fewer pictures."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from minidalle2.dalle2 import DALLE2, WEIGHTS, Sampling
+from minidalle2.evaluation.emoji.labels import core_members, core_names, places_in, styles_of
+from minidalle2.evaluation.emoji.naming import answer_ranks, embed_drawings, embed_texts
+from minidalle2.evaluation.emoji.prompts import draw_rows, judged, real_pictures, sample_rows
+from minidalle2.evaluation.judging import load_judge
+
+EMOJI = WEIGHTS / "emoji"
+RESULTS = Path(__file__).parent.parent / "docs" / "emoji_results.json"
+CPU = torch.device("cpu")
+N = 32  # pictures that are drawn of each split
+
+
+@pytest.fixture(scope="module")
+def dalle2():
+    return DALLE2.load(EMOJI)
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return load_judge("emoji", EMOJI, CPU)
+
+
+def reported(what: str, name: str, split: str) -> float:
+    rows = json.loads(RESULTS.read_text())["rows"]
+    found = [r for r in rows if (r["what"], r["name"], r["split"]) == (what, name, split)]
+    return found[0]["accuracy"]
+
+
+def least(share: float, n: int) -> float:
+    """Three standard errors of n answers below what the README says."""
+    return share - 3 * (max(share * (1 - share), 0.02) / n) ** 0.5
+
+
+def share(right: torch.Tensor) -> float:
+    return right.float().mean().item()
+
+
+def test_size_and_credits():
+    assert sum(path.stat().st_size for path in EMOJI.rglob("*") if path.is_file()) <= 25e6
+    credits = (EMOJI / "LICENSES" / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    assert "OpenMoji" in credits and "Twemoji" in credits
+
+
+@pytest.mark.parametrize("language", ["English", "Chinese"])
+@pytest.mark.parametrize("split", ["seen", "pairs", "names"])
+def test_clip_names_real_drawings(dalle2, split, language):
+    rows = sample_rows(core_members(split), 200, seed=9)
+    z_t = embed_texts(dalle2.clip, dalle2.tokenizer, language)
+    z_i, own = embed_drawings(dalle2.clip, rows), places_in(core_names(), rows)
+    name, style = answer_ranks(z_i, z_t, own, styles_of(rows))
+    for metric, right in {"name top-5": name < 5, "style right": style == 0}.items():
+        assert share(right) >= least(reported("clip", f"{metric}, {language}", split), len(rows))
+
+
+@pytest.mark.parametrize("split", ["seen", "pairs"])
+def test_the_judge_reads_real_drawings(judge, split):
+    rows = sample_rows(core_members(split), 200, seed=9)
+    reading = judged(judge, rows, real_pictures(rows))
+    for metric, right in {
+        "name top-5": reading.name_rank < 5, "style right": reading.style_rank == 0
+    }.items():  # fmt: skip
+        assert share(right) >= least(reported("judge", f"{metric}, real drawings", split), 200)
+
+
+@pytest.mark.parametrize("language", ["English", "Chinese"])
+@pytest.mark.parametrize("split", ["seen", "pairs"])
+def test_pictures_follow_their_prompts(dalle2, judge, split, language):
+    drawn = draw_rows(dalle2, sample_rows(core_members(split), N, seed=9), language)
+    reading = judged(judge, drawn.rows, drawn.images)
+    for metric, right in {
+        "name top-5": reading.name_rank < 5, "style right": reading.style_rank == 0
+    }.items():  # fmt: skip
+        assert share(right) >= least(reported("prompts", f"{metric}, {language}", split), N)
+
+
+def test_the_caption_decides(judge, dalle2):
+    """Read against the prompts of others, pictures are no better than chance."""
+    rows = sample_rows(core_members("seen"), N, seed=9)
+    drawn = draw_rows(dalle2, rows, "English")
+    reading = judged(judge, rows.roll(1), drawn.images)
+    assert share(reading.name_rank < 5) < 0.2
+
+
+def test_four_pictures_take_seconds(dalle2):
+    """The README's figure is for a quiet machine; three times that is a fault on any."""
+    dalle2.generate(["a crab"], sampling=Sampling(prior_steps=2, decoder_steps=2))
+    started = time.perf_counter()
+    dalle2.generate(["a red apple in openmoji style"] * 4)
+    assert time.perf_counter() - started < 18
