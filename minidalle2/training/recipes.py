@@ -38,6 +38,7 @@ EMOJI = FULL | {
         steps=9_000, batch_size=256, learning_rate=3e-3, weight_decay=0.1, restarts=(6_000,)
     ),
     "prior": Recipe(steps=2_500, batch_size=256),
+    "decoder": Recipe(steps=3_000, batch_size=128),
     "judge": Recipe(steps=4_000, batch_size=128, learning_rate=2e-3, weight_decay=0.05),
 }
 
