@@ -30,8 +30,8 @@ IMAGE_TOWER = CLIPConfig(
 TEXT_TOWER = CLIPConfig(
     VOCABULARY, CONTEXT, embedding=E, width=1024, heads=16, text_layers=24
 )  # fmt: skip
-# Table 3 gives its latent decoder 384 positions. z_t, z_i·z_t and all components but the last, which
-# is only said, take 320 of them, so 64 are left for the caption.
+# Table 3 gives its latent decoder 384 positions. z_t, z_i·z_t and all components but the last,
+# which is only said, take 320 of them, so 64 are left for the caption.
 AUTOREGRESSIVE_PRIOR = AutoregressivePriorConfig(
     VOCABULARY, 64, clip_embedding=E, components=319, buckets=1024, width=1664, layers=24, heads=26
 )
