@@ -2,7 +2,7 @@
 
 (B, T) tokens → z_t (B, E);  (B, 3, 32, 32) images → z_i (B, E).
 Paper: section 2 and appendix C (ViT image tower, causal text tower); Radford et al. 2021.
-Left out: the paper's sharpness-aware minimisation.
+The paper's sharpness-aware minimisation is in training/sharpness.py; `train clip` goes without it.
 """
 
 import math

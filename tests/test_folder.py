@@ -19,6 +19,8 @@ from PIL import Image
 from minidalle2.cli import main
 from minidalle2.dalle2 import clean
 from minidalle2.pictures import to_uint8
+from minidalle2.training import stages
+from minidalle2.training.loop import Recipe
 from minidalle2.worlds.folder.decode import square
 from minidalle2.worlds.folder.metadata import Report, read_metadata
 from minidalle2.worlds.folder.world import OTHER_SPLITS, Folder, _held_out
@@ -400,6 +402,24 @@ def test_pictures_go_with_their_captions(tmp_path, opened):
         images, captions = make(60, generator)
         reds = to_uint8(images)[:, 0, 16, 16].tolist()
         assert [f"thing {red // 2}" for red in reds] == captions
+
+
+@pytest.mark.parametrize("n, steps, thousands", [(40, 900, 1), (300, 900, 3), (300, 20, 1)])
+def test_a_prior_embeds_no_more_than_there_is(tmp_path, opened, monkeypatch, n, steps, thousands):
+    """Eight passes over the training pictures, in thousands, all of which are among them."""
+    world, drawn = opened(write(tmp_path / "f", lines_of(n))), []
+
+    def embedded(world, clip, tokenizer, n, generator):
+        captions = world.captioned(n, generator, size=1)[1]
+        drawn.extend(captions)
+        return torch.zeros(n, 4), torch.ones(n, 4), captions
+
+    for name, stand_in in (("_tokenizer", None), ("_clip", None), ("_embedded", embedded)):
+        monkeypatch.setattr(stages, name, stand_in or (lambda *_: None))
+    recipe = Recipe(steps=steps, batch_size=50)
+    _, z_i, z_t = stages._embeddings(world, tmp_path, torch.device("cpu"), recipe)
+    assert len(z_i) == len(z_t) == len(drawn) == 1_000 * thousands
+    assert set(drawn) == {world.captions[row] for row in world.rows("train").tolist()}
 
 
 def test_pictures_are_read_once_and_anew_when_they_change(tmp_path, opened, monkeypatch):

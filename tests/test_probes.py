@@ -22,8 +22,8 @@ from minidalle2.decoder import Decoder
 from minidalle2.evaluation import drawn as prompted
 from minidalle2.evaluation.rows import gap_row, mean_row, row, value_row
 from minidalle2.evaluation.shapes import (
-    binding, drawn, guidance_sweep, pca_reconstruction, probing, three_rows, typographic_attack,
-    written_words,
+    binding, drawn, guidance_sweep, pca_reconstruction, probe, probing, three_rows,
+    typographic_attack, written_words,
 )  # fmt: skip
 from minidalle2.evaluation.shapes.judge import Judge, JudgeConfig, answers_of
 from minidalle2.evaluation.shapes.prompts import follows
@@ -144,6 +144,25 @@ def test_pictures_are_read_in_full_precision(tiny, quick, monkeypatch):
     monkeypatch.setattr(prompted, "half_precision", lambda d: torch.autocast("cpu", torch.bfloat16))
     for _ in prompted.draw_prompts(tiny, ["a red circle"], quick, stop_after="text_embedding"):
         assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(
+    ("questions", "low", "high"),
+    [
+        (("shape", "colour", "size", "background"), 0.95, 1.0),
+        (("shape", "size", "background"), 0.0, 0.2),
+    ],
+)
+def test_a_probe_reads_what_is_in_z_i_and_no_more(monkeypatch, questions, low, high):
+    """Embeddings that say everything are read without a fault, those without colours by luck."""
+
+    def embedded(clip, scenes):
+        truth = answers_of(scenes)
+        said = [F.one_hot(truth[q] + 1, 1 + probe.HEADS[q][1]).flatten(1) for q in questions]
+        return 3.0 * torch.cat(said, dim=1), truth
+
+    monkeypatch.setattr(probe, "_embed", embedded)
+    assert low <= probe.scene_accuracy(None, scenes=4_000, steps=120) <= high
 
 
 def test_reconstructions_depend_on_z_i_and_their_row_alone(tiny, quick, monkeypatch):

@@ -103,6 +103,12 @@ def test_every_weight_is_used(inputs):
     assert idle == []
 
 
+@pytest.mark.parametrize("channels, heads", [(96, 3), (64, 2), (32, 1), (16, 1)])
+def test_heads_are_of_the_width_asked_for(channels, heads):
+    """As many as fit, and one at least."""
+    assert ContextAttention(channels, 12, 32).heads == heads
+
+
 def test_skips_carry_detail(unet, inputs):
     """Both levels contribute: detail finer than the lowest level's pixels reaches the output."""
     checkers = (torch.arange(16) % 2 * 2 - 1.0).expand(16, 16)

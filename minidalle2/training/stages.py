@@ -208,7 +208,8 @@ def _embeddings(
     that they are taken from."""
     tokenizer, clip = _tokenizer(folder), _clip(folder, device)
     generator = torch.Generator().manual_seed(1)
-    thousands = -(-min(CACHED, recipe.steps * recipe.batch_size) // 1_000)
+    wanted = min(CACHED, recipe.steps * recipe.batch_size, world.enough)
+    thousands = -(-wanted // 1_000)
     parts = [_embedded(world, clip, tokenizer, 1_000, generator) for _ in range(thousands)]
     z_i, z_t = (torch.cat([part[k] for part in parts]) for k in (0, 1))
     captions = [caption for part in parts for caption in part[2]]

@@ -19,6 +19,7 @@ class World(Protocol):
     """A source of captioned pictures. The same generator state gives the same batch."""
 
     name: str
+    enough: float  # captioned pictures of `train` that show all there is; may be infinity
 
     def captioned(
         self, n: int, generator: torch.Generator, split: str = "train", size: int = 32

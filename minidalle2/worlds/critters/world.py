@@ -7,6 +7,7 @@ groups of near misses: a batch takes pictures of any groups, or whole groups.
 
 import hashlib
 import json
+import math
 import os
 import random
 from dataclasses import asdict
@@ -33,6 +34,7 @@ class Critters:
     """`scenes[row]` is what picture `row` shows. Raises ValueError without the packages to draw."""
 
     name = "critters"
+    enough = math.inf  # captions are chosen afresh
 
     def __init__(self, cache: Path | None = None, groups: int = GROUPS, others: int = OTHERS):
         self.scenes, shifts = planned(groups, others)

@@ -1,5 +1,7 @@
 """What training asks of a world: captioned pictures, near misses, and crops at full resolution."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +24,7 @@ class Emoji:
     """The emoji world: drawings are kept, captions and backgrounds drawn afresh."""
 
     name = "emoji"
+    enough = math.inf
 
     def captioned(
         self, n: int, generator: torch.Generator, split: str = "train", size: int = 32

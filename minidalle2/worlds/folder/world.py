@@ -32,6 +32,7 @@ FEW = 300  # with fewer pictures, the summary says what to expect
 GROUP = 8  # neighbours among near misses, as in the shapes world
 # As Hugging Face names them: pictures in a folder of such a name are held out, all of them.
 OTHER_SPLITS = ("test", "testing", "eval", "evaluation", "validation", "valid", "val", "dev")
+PASSES = 8  # over a folder after which at most e⁻⁸ of its pictures are still to come
 VERSION = 1  # of what is kept on disk; a change here makes every folder be read anew
 
 
@@ -53,6 +54,11 @@ class Folder:
         if not len(self._rows["train"]):
             raise ValueError(f"{path} has pictures of other splits only, and none to train on")
         self._by_caption = self._rows_by_caption()
+
+    @property
+    def enough(self) -> int:
+        """Captioned pictures that show all there is: pictures and captions stay as they are."""
+        return PASSES * len(self._rows["train"])
 
     def captioned(
         self, n: int, generator: torch.Generator, split: str = "train", size: int = 32

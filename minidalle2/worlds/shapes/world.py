@@ -1,5 +1,6 @@
 """What training asks of a world: captioned pictures, near misses, and crops at full resolution."""
 
+import math
 import random
 
 import torch
@@ -18,6 +19,7 @@ class Shapes:
     """The shapes world; nothing is stored, every batch is drawn afresh from its generator."""
 
     name = "shapes"
+    enough = math.inf
 
     def captioned(
         self, n: int, generator: torch.Generator, split: str = "train", size: int = 32
