@@ -160,6 +160,8 @@ def test_text_is_read_at_its_end(clip, tokens):
     expected = clip.encode_text(tokens)
     torch.testing.assert_close(clip.encode_text(after), expected)
     assert (clip.encode_text(before)[1] - expected[1]).abs().max() > 1e-3
+    at_end = clip.text_tower.projection(clip.text_tower.encoder(tokens)[1, end])  # no other id
+    torch.testing.assert_close(expected[1], nn.functional.normalize(at_end, dim=0))
 
 
 @pytest.mark.parametrize("position", ["first", "last"])

@@ -3,6 +3,7 @@ typical wrong answers are caught, each with a hint at its own mistake."""
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,8 +15,8 @@ import torch.nn.functional as F
 
 from minidalle2.teaching import students
 from minidalle2.teaching.checks import (
-    clip, clip_space, compare, data, decoder, diffusion, prior, real_pictures, text_to_emoji,
-    text_to_image, tokens, upsamplers, your_own_folder,
+    bug_museum, clip, clip_space, compare, data, decoder, diffusion, prior, real_pictures,
+    text_to_emoji, text_to_image, tokens, upsamplers, your_own_folder,
 )  # fmt: skip
 from minidalle2.teaching.checks.compare import CheckFailed
 from minidalle2.teaching.students import student_copy
@@ -252,6 +253,28 @@ WRONG = {
         (your_own_folder.check_twins, lambda p, n: [
             (i, j) for i in range(7) for j in range(7)
             if (p[i] - p[j]).square().mean().sqrt() < n], "with itself"),
+    ],
+    "13": [
+        (bug_museum.check_sees, lambda f, x, o: not torch.equal(
+            f(torch.cat((x[:1], o[1:2], x[2:]))), f(x)), "leaks into the others"),
+        (bug_museum.check_sees, lambda f, x, o: not torch.equal(
+            f(torch.cat((x[:1], o[1:2], x[2:])))[1], f(x)[1]), "leaks into the others"),
+        (bug_museum.check_levels, lambda a, t: torch.stack(
+            (a[t], torch.cat((a[t[1:]], a[:1]))), 1), "goes nowhere"),
+        (bug_museum.check_levels, lambda a, t: torch.stack(
+            (a[t - 1].where(t > 0, torch.ones(4)), torch.cat((
+                a[t[1:] - 1].where(t[1:] > 0, torch.ones(3)), torch.ones(1)))), 1), "beside those"),
+        (bug_museum.check_remembered, lambda n, d: d**n, "no warm-up"),
+        (bug_museum.check_remembered, lambda n, d: math.prod(
+            min(d, (2 + k) / (11 + k)) for k in range(n)), "counted from 1"),
+        (bug_museum.check_log_variance, lambda f, s, m: (
+            (f + 1) / 2 * m + (1 - f) / 2 * s).log(), "mix the logarithms"),
+        (bug_museum.check_log_variance,
+         lambda f, s, m: f * m.log() + (1 - f) * s.log(), "from -1 to 1"),
+        (bug_museum.check_misfits,
+         lambda m, f: (sorted(set(f) - set(m)), sorted(set(m) - set(f))), "exchanged"),
+        (bug_museum.check_misfits,
+         lambda m, f: (sorted(set(m) - set(f)), []), "another name"),
     ],
 }  # fmt: skip
 

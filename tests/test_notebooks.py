@@ -18,7 +18,7 @@ EXERCISES = sorted((ROOT / "notebooks" / "exercises").glob("*.ipynb"))
 NOUNS = (
     "00_the_whole_machine", "01_data", "02_tokens", "03_clip", "04_clip_space", "05_diffusion",
     "06_prior", "07_decoder", "08_upsamplers", "09_text_to_image", "10_real_pictures",
-    "11_text_to_emoji", "12_your_own_folder",
+    "11_text_to_emoji", "12_your_own_folder", "13_bug_museum",
 )  # fmt: skip
 MOST_BYTES = 1_000_000
 MOST_WORDS = 75  # between two code cells; about 60 is the aim
@@ -27,6 +27,7 @@ LOCAL_PATH = re.compile(r"/home/|/root/|/work/|/tmp/|/Users/|[A-Z]:\\\\")
 # Training that short shows nothing, or there is nothing to train.
 WITHOUT_TRAINING = (
     "00_the_whole_machine", "02_tokens", "09_text_to_image", "10_real_pictures", "11_text_to_emoji",
+    "13_bug_museum",
 )  # fmt: skip
 WITHOUT_BAND = ("12_your_own_folder",)  # how many steps ten minutes are depends on the machine
 

@@ -49,7 +49,7 @@ SECTIONS = [
 # Notebooks that the map already names and that are still to come.
 COMING = {
     "manipulations", "probing", "evaluation_and_guidance", "autoregressive_prior",
-    "clip_variants", "bug_museum",
+    "clip_variants",
 }  # fmt: skip
 
 
