@@ -41,6 +41,7 @@ EMOJI = FULL | {
     "decoder": Recipe(steps=3_000, batch_size=128),
     "judge": Recipe(steps=4_000, batch_size=128, learning_rate=2e-3, weight_decay=0.05),
 }
+EMOJI["glide"] = EMOJI["decoder"]
 
 
 def recipe_of(world_name: str, profile: str, stage: str) -> Recipe:
