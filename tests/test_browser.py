@@ -29,7 +29,7 @@ NOT_OURS = ("favicon", "api/contents/untitled", "net::ERR", "websocket")
 def server(tmp_path_factory):
     """JupyterLab on copies of the notebooks, which it saves by itself."""
     folder = tmp_path_factory.mktemp("lab")
-    for name in ("00_the_whole_machine.ipynb", "05_diffusion.ipynb"):
+    for name in ("00_the_whole_machine.ipynb", "06_diffusion.ipynb"):
         shutil.copy(NOTEBOOKS / name, folder)
     settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
@@ -63,7 +63,7 @@ def server(tmp_path_factory):
     process.wait(20)
 
 
-@pytest.mark.parametrize("name", ["00_the_whole_machine.ipynb", "05_diffusion.ipynb"])
+@pytest.mark.parametrize("name", ["00_the_whole_machine.ipynb", "06_diffusion.ipynb"])
 def test_a_slider_changes_the_picture(server, name):
     with playwright.sync_playwright() as started:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]

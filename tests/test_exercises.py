@@ -164,7 +164,7 @@ WRONG = {
         (clip_space.check_zero_shot, lambda i, t: (i @ t.T).argmax(1), "directions"),
         (clip_space.check_modality_gap, lambda i, t: (i - t).norm(dim=1).mean(), "centres"),
     ],
-    "05": [
+    "06": [
         (diffusion.check_add_noise, lambda x, a, e: a * x + (1 - a) * e, "square root"),
         (diffusion.check_x0_from_eps, lambda x, a, e: x - (1 - a) ** 0.5 * e, "divide"),
         (diffusion.check_ddim_step,
@@ -173,7 +173,7 @@ WRONG = {
         (diffusion.check_v_target,
          lambda x, a, e: (1 - a) ** 0.5 * x - a**0.5 * e, "turned round"),
     ],
-    "06": [
+    "07": [
         (prior.check_scale_embedding, lambda z: z * 17.2, "1,024 dimensions only"),
         (prior.check_scale_embedding, lambda z: z, "drown"),
         (prior.check_drop_text, lambda t, z, n, d: (t, torch.where(d[:, None], n, z)), "tokens"),
@@ -181,7 +181,7 @@ WRONG = {
         (prior.check_sequence, lambda t, z, s, n, q: torch.cat(
             (torch.stack((z, s, n, q.expand(2, 4)), 1), t), 1), "caption comes first"),
     ],
-    "07": [
+    "09": [
         (decoder.check_guide, lambda c, u, s: c + s * (c - u), "scale 1 should be"),
         (decoder.check_modulate,
          lambda h, a, b: h * a[..., None, None] + b[..., None, None], "wipes it out"),
@@ -189,7 +189,7 @@ WRONG = {
         (decoder.check_drops, joint_drops, "independent draws"),
         (decoder.check_drops, lambda n, g: (torch.rand(n, generator=g) < 0.5,) * 2, "not 10%"),
     ],
-    "08": [
+    "10": [
         (upsamplers.check_aligned_crop, lambda h, w, t, x, s: (
             h[:, t:t + 2 * s, x:x + 2 * s], w[:, t:t + s, x:x + s]), "half as large"),
         (upsamplers.check_gaussian_kernel, lambda n, s: torch.outer(*(torch.exp(
@@ -199,7 +199,7 @@ WRONG = {
         (upsamplers.check_network_input, lambda x, w: torch.cat(
             (x, F.interpolate(w, scale_factor=2, mode="bicubic")), 1), "overshoot"),
     ],
-    "09": [
+    "11": [
         (text_to_image.check_chain, lambda p, tok, enc, prior, dec, a, b:
          b(a(dec(enc(tok(p)), tok(p)))), "was given z_t"),
         (text_to_image.check_chain, lambda p, tok, enc, prior, dec, a, b:
@@ -210,7 +210,7 @@ WRONG = {
             r / n - 1.96 * (r / n * (1 - r / n) / n) ** 0.5,
             r / n + 1.96 * (r / n * (1 - r / n) / n) ** 0.5), "certainty"),
     ],
-    "10": [
+    "15": [
         (real_pictures.check_compose, lambda d, c: 2 * (
             d[:, :3] * d[:, 3:] + (1 - d[:, 3:]) * c[:, None, None]) - 1, "once more"),
         (real_pictures.check_compose,
@@ -225,7 +225,7 @@ WRONG = {
         (real_pictures.check_leaks,
          lambda c, s: [x for x in c if any(w in x for w in s)], "whole words"),
     ],
-    "11": [
+    "16": [
         (text_to_emoji.check_distances,
          lambda x, t: (t - x).square().mean((1, 2, 3)).sqrt(), "half of that"),
         (text_to_emoji.check_distances,
@@ -238,7 +238,7 @@ WRONG = {
         (text_to_emoji.check_restyle, lambda z, a, b: z + b - a, "other lengths"),
         (text_to_emoji.check_restyle, lambda z, a, b: F.normalize(z + b, dim=-1), "still in it"),
     ],
-    "12": [
+    "17": [
         (your_own_folder.check_metadata_line,
          lambda f, t: f'{{"file_name": "{f}", "text": "{t}"}}', "is no JSON|in two"),
         (your_own_folder.check_metadata_line,
@@ -254,7 +254,7 @@ WRONG = {
             (i, j) for i in range(7) for j in range(7)
             if (p[i] - p[j]).square().mean().sqrt() < n], "with itself"),
     ],
-    "13": [
+    "18": [
         (bug_museum.check_sees, lambda f, x, o: not torch.equal(
             f(torch.cat((x[:1], o[1:2], x[2:]))), f(x)), "leaks into the others"),
         (bug_museum.check_sees, lambda f, x, o: not torch.equal(

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parent.parent
 SERIES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXERCISES = sorted((ROOT / "notebooks" / "exercises").glob("*.ipynb"))
 NOUNS = (
-    "00_the_whole_machine", "01_data", "02_tokens", "03_clip", "04_clip_space", "05_diffusion",
-    "06_prior", "07_decoder", "08_upsamplers", "09_text_to_image", "10_real_pictures",
-    "11_text_to_emoji", "12_your_own_folder", "13_bug_museum",
+    "00_the_whole_machine", "01_data", "02_tokens", "03_clip", "04_clip_space", "06_diffusion",
+    "07_prior", "09_decoder", "10_upsamplers", "11_text_to_image", "15_real_pictures",
+    "16_text_to_emoji", "17_your_own_folder", "18_bug_museum",
 )  # fmt: skip
 MOST_BYTES = 1_000_000
 MOST_WORDS = 75  # between two code cells; about 60 is the aim
@@ -26,10 +26,10 @@ BARE_HEADINGS = ("## Checked", "## The package's own", "## Every intermediate of
 LOCAL_PATH = re.compile(r"/home/|/root/|/work/|/tmp/|/Users/|[A-Z]:\\\\")
 # Training that short shows nothing, or there is nothing to train.
 WITHOUT_TRAINING = (
-    "00_the_whole_machine", "02_tokens", "09_text_to_image", "10_real_pictures", "11_text_to_emoji",
-    "13_bug_museum",
+    "00_the_whole_machine", "02_tokens", "11_text_to_image", "15_real_pictures", "16_text_to_emoji",
+    "18_bug_museum",
 )  # fmt: skip
-WITHOUT_BAND = ("12_your_own_folder",)  # how many steps ten minutes are depends on the machine
+WITHOUT_BAND = ("17_your_own_folder",)  # how many steps ten minutes are depends on the machine
 
 
 def read(path: Path) -> nbformat.NotebookNode:
