@@ -15,8 +15,8 @@ import torch.nn.functional as F
 
 from minidalle2.teaching import students
 from minidalle2.teaching.checks import (
-    bug_museum, clip, clip_space, compare, data, decoder, diffusion, prior, real_pictures,
-    text_to_emoji, text_to_image, tokens, upsamplers, your_own_folder,
+    bug_museum, clip, clip_space, clip_variants, compare, data, decoder, diffusion, prior,
+    real_pictures, text_to_emoji, text_to_image, tokens, upsamplers, your_own_folder,
 )  # fmt: skip
 from minidalle2.teaching.checks.compare import CheckFailed
 from minidalle2.teaching.students import student_copy
@@ -163,6 +163,28 @@ WRONG = {
         (clip_space.check_explained, lambda s: s.cumsum(0) / s.sum(), "squares"),
         (clip_space.check_zero_shot, lambda i, t: (i @ t.T).argmax(1), "directions"),
         (clip_space.check_modality_gap, lambda i, t: (i - t).norm(dim=1).mean(), "centres"),
+    ],
+    "05": [
+        (clip_variants.check_shared_target, lambda t: (
+            t[:, None] == t).all(-1).float(), "thrice"),
+        (clip_variants.check_shared_target, lambda t: torch.eye(len(t)), "belong to it, too"),
+        (clip_variants.check_decoupled, first_only, "still among those"),
+        (clip_variants.check_decoupled, lambda x: (
+            x.masked_fill(torch.eye(6).bool(), 0).logsumexp(1) - x.diagonal()).mean(), "-infinity"),
+        (clip_variants.check_text_to_picture, lambda a, w: a.amax(1).mean(-1).T, "is counted"),
+        (clip_variants.check_text_to_picture,
+         lambda a, w: (a.amax(1) * w).sum(-1).T / 5, "number of words"),
+        (clip_variants.check_text_to_picture, lambda a, w: a.masked_fill(
+            ~w, -math.inf).amax(-1).mean(1).T, "other direction"),
+        (clip_variants.check_towards,
+         lambda p, t: -F.cosine_similarity(p, t).mean(), "agree on a constant"),
+        (clip_variants.check_towards,
+         lambda p, t: -F.cosine_similarity(p.detach(), t).mean(), "agree on a constant"),
+        (clip_variants.check_towards, lambda p, t: -(p * t.detach()).sum(-1).mean(), "lengths"),
+        (clip_variants.check_uphill, lambda w, g, r: [
+            a + r * b / b.norm() for a, b in zip(w, g, strict=True)], "own length"),
+        (clip_variants.check_uphill, lambda w, g, r: [
+            a.add_(r * b) for a, b in zip(w, g, strict=True)], "in place"),
     ],
     "06": [
         (diffusion.check_add_noise, lambda x, a, e: a * x + (1 - a) * e, "square root"),

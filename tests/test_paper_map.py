@@ -47,10 +47,7 @@ SECTIONS = [
     "§5.5", "§7", "App. A", "App. B", "App. C", "App. D",
 ]  # fmt: skip
 # Notebooks that the map already names and that are still to come.
-COMING = {
-    "manipulations", "probing", "evaluation_and_guidance", "autoregressive_prior",
-    "clip_variants",
-}  # fmt: skip
+COMING = {"manipulations", "probing", "evaluation_and_guidance", "autoregressive_prior"}
 
 
 def rows(text: str) -> Iterator[tuple[str, list[str]]]:

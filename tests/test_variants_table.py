@@ -143,7 +143,7 @@ def test_every_variant_brings_pairs_together(configs, tokenizer, name):
 # The command
 
 ROW = {
-    "steps": 3, "minutes": 2.0, "image_to_text": 0.5, "text_to_image": 0.5, "pairs": 16,
+    "steps": 3, "image_to_text": 0.5, "text_to_image": 0.5, "pairs": 16,
     "scene_read": 0.25, "scenes": 4000, "rank": 3.5, "components": 7,
 }  # fmt: skip
 

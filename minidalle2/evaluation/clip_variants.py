@@ -2,15 +2,18 @@
 
     python -m minidalle2.evaluation.clip_variants --minutes 4 --world shapes --json variants.json
 
-Every variant starts from the same weights, sees the same batches, and stops after the same minutes:
-one that needs twice the time for a step takes half the steps. Rows are written as soon as they are
-known; the same command goes on after Ctrl-C. What is measured is always the CLIP that would be
-kept, by its z_i and z_t, whatever helped in training.
+Every variant starts from the same weights, sees the same batches, and has the same minutes: one
+that needs twice the time for a step takes half the steps. Minutes are of processor time, all cores
+together, so what other programs take does not count. The CLIP is small, so that minutes teach it
+something. Rows are written as soon as they are known; the same command goes on after Ctrl-C. What
+is measured is always the CLIP that would be kept, by its z_i and z_t, whatever helped in training.
 """
 
 import argparse
 import json
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,13 +37,14 @@ from minidalle2.evaluation.shapes.probe import scene_accuracy
 from minidalle2.evaluation.shapes.retrieval import recall_at_1
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.checkpoints import CheckpointError, load_model, write_json
-from minidalle2.training.loop import Loss, Recipe, TrainingError, fit, whole
+from minidalle2.training.loop import Loss, Recipe, Step, TrainingError, fit, whole
 from minidalle2.training.sharpness import sharpness_aware
-from minidalle2.training.sizes import sizes_of
 from minidalle2.training.stages import clip_job, train_tokenizer
 from minidalle2.worlds.shapes.world import Shapes
 
 TESTED = 4_000  # scenes that the probe is asked about
+SMALL = CLIPConfig(patch_size=8, width=64, heads=2, image_layers=2, text_layers=2)
+FIRST_STEPS, TIMED_STEPS = 2, 10  # the first ones, which reserve memory, are not timed
 HEADER = (
     f"{'variant':16} {'steps':>6}  {'image to text':>22}  {'text to image':>22}  "
     f"{'scene read from z_i':>22}  {'rank':>5}  {'99 %':>4}"
@@ -71,10 +75,10 @@ class Bench:
     """How long each variant trains, and how closely it is looked at."""
 
     recipe: Recipe
-    clip: CLIPConfig = field(default_factory=lambda: sizes_of("shapes").clip)
+    clip: CLIPConfig = field(default_factory=lambda: SMALL)
     pairs: int = 512  # among which each must find its own
-    scenes: int = 20_000  # that the probe learns from
-    probe_steps: int = 2_000
+    scenes: int = 8_000  # that the probe learns from
+    probe_steps: int = 800
     embedded: int = 2_000  # pictures whose z_i span what the rank is of
 
 
@@ -88,17 +92,39 @@ def compare(folder: Path, bench: Bench, device: torch.device, names: list[str]) 
         train(name, folder, bench, device, tokenizer.vocab_size)
         clip = load_model(folder / name, "clip", CLIPConfig, CLIP).to(device)
         last = json.loads((folder / name / "log.jsonl").read_text().splitlines()[-1])
-        took = {"steps": last["step"], "minutes": round(last["seconds"] / 60, 3)}
-        yield {"variant": name, **took, **measured(clip, tokenizer, bench)}
+        yield {"variant": name, "steps": last["step"], **measured(clip, tokenizer, bench)}
 
 
 def train(name: str, folder: Path, bench: Bench, device: torch.device, vocab_size: int) -> None:
     variant, world = VARIANTS[name], Shapes()
     data = clip_job(world, folder, device, bench.recipe).data
-    torch.manual_seed(bench.recipe.seed)  # CLIP is made first, so all begin with the same one
-    model = variant.wrapped(CLIP(replace(bench.clip, vocab_size=vocab_size))).to(device)
-    for _ in fit(model, data, variant.loss, bench.recipe, folder / name, "clip", core=kept):
+
+    def steps(recipe: Recipe, where: Path) -> Iterator[Step]:
+        torch.manual_seed(recipe.seed)  # CLIP is made first, so all begin with the same one
+        model = variant.wrapped(CLIP(replace(bench.clip, vocab_size=vocab_size))).to(device)
+        return fit(model, data, variant.loss, recipe, where, "clip", core=kept)
+
+    for _ in steps(planned(bench.recipe, folder / name, steps), folder / name):
         pass
+
+
+def planned(
+    recipe: Recipe, folder: Path, steps: Callable[[Recipe, Path], Iterator[Step]]
+) -> Recipe:
+    """The recipe with as many steps as its minutes are enough for: by what a few steps take, which
+    are thrown away, or by the log of a training that was interrupted."""
+    if recipe.minutes is None:
+        return recipe
+    log = folder / "log.jsonl"
+    if log.exists():
+        affordable = json.loads(log.read_text().splitlines()[-1])["total"]
+    else:
+        trial = replace(recipe, steps=FIRST_STEPS + TIMED_STEPS, minutes=None)
+        with tempfile.TemporaryDirectory() as thrown_away:
+            ends = [time.process_time() for _ in steps(trial, Path(thrown_away))]
+        a_step = (ends[-1] - ends[FIRST_STEPS - 1]) / TIMED_STEPS
+        affordable = max(1, int(60 * recipe.minutes / a_step))
+    return replace(recipe, steps=affordable, minutes=None)
 
 
 def kept(model: nn.Module) -> CLIP:
@@ -153,7 +179,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.minutes} minutes are no time to train; --minutes 4 would work")
     device, folder = pick_device(args.device), make_folder(args.out)
     known = rows_of(args.json, args.minutes)
-    recipe = Recipe(steps=1_000_000, batch_size=256, minutes=args.minutes)
+    recipe = Recipe(steps=1_000_000, batch_size=64, warmup_steps=40, minutes=args.minutes)
     print(HEADER)
     for name in names:
         if name not in known:
@@ -199,7 +225,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m minidalle2.evaluation.clip_variants", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--minutes", type=float, default=4.0, help="for each (default 4)")
+    parser.add_argument(
+        "--minutes", type=float, default=4.0, help="for each, of processor time (default 4)"
+    )
     parser.add_argument("--world", default="shapes", help="shapes")
     parser.add_argument("--variants", default="all", help=f"all, or some of {','.join(VARIANTS)}")
     parser.add_argument("--json", type=Path, default=Path("clip_variants.json"), metavar="FILE")
