@@ -1,5 +1,6 @@
 """The table of CLIP's variants: all train, from the same start; rows survive; the rank is right."""
 
+import itertools
 import json
 import math
 
@@ -10,7 +11,7 @@ from torch import nn
 from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.dalle2 import WEIGHTS
 from minidalle2.evaluation import clip_variants
-from minidalle2.evaluation.clip_variants import VARIANTS, Bench, compare, kept, main, train
+from minidalle2.evaluation.clip_variants import VARIANTS, Bench, compare, kept, main, planned, train
 from minidalle2.evaluation.rank import components_needed, effective_rank
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.loop import Recipe
@@ -100,6 +101,23 @@ def test_all_begin_with_the_same_weights(folder, monkeypatch):
         train(name, folder, BENCH, CPU, size)
     for name, weights in began.items():
         assert all(torch.equal(tensor, began["clip"][k]) for k, tensor in weights.items()), name
+
+
+def test_minutes_are_of_processor_time_and_survive_an_interruption(tmp_path, monkeypatch):
+    """Half a second a step, after two slow first ones; then what the log says was planned."""
+    clock = itertools.chain((90.0, 180.0), itertools.count(180.5, 0.5))
+    monkeypatch.setattr(clip_variants.time, "process_time", lambda: next(clock))
+    recipe = Recipe(steps=1_000_000, batch_size=8, minutes=1.0)
+
+    def steps(recipe, where):
+        assert where != tmp_path and recipe.minutes is None  # a trial leaves nothing behind
+        return iter(range(recipe.steps))
+
+    plan = planned(recipe, tmp_path, steps)
+    assert (plan.steps, plan.minutes) == (120, None)
+    (tmp_path / "log.jsonl").write_text('{"total": 77}\n')
+    assert planned(recipe, tmp_path, steps).steps == 77
+    assert planned(plan, tmp_path, steps) == plan
 
 
 @pytest.mark.parametrize("name", VARIANTS)
