@@ -76,9 +76,7 @@ def reference(x: Tensor, weights: dict, tower: str, layers: int, heads: int, cau
         x = x + attention(y, y, y, attn_mask=hidden, need_weights=False)[0]
         y = F.layer_norm(x, x.shape[-1:], w["ln_2.weight"], w["ln_2.bias"])
         y = F.linear(y, w["mlp.c_fc.weight"], w["mlp.c_fc.bias"])
-        x = x + F.linear(
-            y * torch.sigmoid(1.702 * y), w["mlp.c_proj.weight"], w["mlp.c_proj.bias"]
-        )
+        x = x + F.linear(y * torch.sigmoid(1.702 * y), w["mlp.c_proj.weight"], w["mlp.c_proj.bias"])
     return x
 
 
@@ -88,7 +86,9 @@ def test_text_embedding_is_that_of_torchs_layers(clip, tokenizer):
     x = w["token_embedding.weight"][tokens] + w["positional_embedding"]
     x = reference(x, w, "", layers=3, heads=1, causal=True)
     x = F.layer_norm(x, (64,), w["ln_final.weight"], w["ln_final.bias"])
-    at_end = x[[0, 1], [3, 7]] @ w["text_projection"]  # start red cat end; start a cat 's red ! !</w> end
+    at_end = (
+        x[[0, 1], [3, 7]] @ w["text_projection"]
+    )  # start red cat end; start a cat 's red ! !</w> end
     expected = at_end / at_end.norm(dim=1, keepdim=True)
     torch.testing.assert_close(clip.encode_text(tokens), expected, atol=1e-5, rtol=0)
 

@@ -33,7 +33,9 @@ class CLIPTokenizer:
     """What `generate` asks of a tokenizer. Start and end have the two largest ids."""
 
     def __init__(self, merges: list[tuple[str, str]], context_length: int = 77):
-        words = _LETTERS + [letter + END_OF_WORD for letter in _LETTERS] + list(map("".join, merges))
+        words = (
+            _LETTERS + [letter + END_OF_WORD for letter in _LETTERS] + list(map("".join, merges))
+        )
         self.context_length = context_length  # most tokens of a text, start and end included
         self.vocab_size = len(words) + 2
         self.start, self.end = len(words), len(words) + 1
@@ -102,9 +104,7 @@ class CLIPTokenizer:
         word = [_LETTER_OF_BYTE[byte] for byte in piece.encode()]
         word[-1] += END_OF_WORD
         while len(word) > 1:
-            pair = min(
-                zip(word, word[1:], strict=False), key=lambda p: self._rank.get(p, 1 << 30)
-            )
+            pair = min(zip(word, word[1:], strict=False), key=lambda p: self._rank.get(p, 1 << 30))
             if pair not in self._rank:
                 break
             word = merge(word, pair, "".join(pair))

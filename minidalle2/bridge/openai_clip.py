@@ -111,9 +111,7 @@ class ImageTower(nn.Module):
         self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
         self.positional_embedding = nn.Parameter(torch.randn(1 + patches, width) * width**-0.5)
         self.ln_pre = nn.LayerNorm(width)
-        self.transformer = Blocks(
-            width, config.image_layers, config.image_heads, config.quick_gelu
-        )
+        self.transformer = Blocks(width, config.image_layers, config.image_heads, config.quick_gelu)
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(torch.randn(width, config.embedding) * width**-0.5)
 

@@ -84,6 +84,14 @@ def fill_peer(module: nn.Module, tensors: dict[str, Tensor], published: Publishe
 
 
 def diffusion_of(scheduler: nn.Module, predict_x_start: bool, predict_v: bool) -> Diffusion:
-    """The peer's schedule and target, for our samplers: its own DDIM stops short of t = 0."""
+    """The peer's schedule and target, for our samplers: its own DDIM stops short of t = 0.
+
+    Raises CheckpointError for a schedule that the peer lets pass but nothing can be learned from.
+    """
+    if not (scheduler.betas < 1).all():
+        raise CheckpointError(
+            f"a linear schedule of {len(scheduler.betas)} timesteps adds more noise than there is "
+            "room for (it needs more than 20); no network was trained so, check its config"
+        )
     target = "v" if predict_v else "x0" if predict_x_start else "eps"
     return Diffusion(Schedule(scheduler.betas), target)
