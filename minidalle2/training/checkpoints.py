@@ -6,15 +6,17 @@ full disk leaves the previous checkpoint whole. Whatever is wrong with a checkpo
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from minidalle2.training.eight_bits import unpack
 
 FORMAT_VERSION = 1
 
@@ -67,14 +69,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
+def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return tensors
+
+
 def save_model(
-    folder: Path, stage: str, model: nn.Module, dtype: torch.dtype = torch.float32
+    folder: Path,
+    stage: str,
+    model: nn.Module,
+    packed: Callable[[dict[str, Tensor]], dict[str, Tensor]] = whole,
 ) -> None:
-    """Write a model with its config; `dtype` float16 halves what is shipped."""
+    """Write a model with its config; `packed` may make its tensors smaller, see eight_bits.py."""
     content = {"format_version": FORMAT_VERSION, "stage": stage, "config": asdict(model.config)}
     write_json(folder / "config.json", content)
-    tensors = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
-    write_tensors(folder / "model.safetensors", tensors, {"stage": stage})
+    write_tensors(folder / "model.safetensors", packed(model.state_dict()), {"stage": stage})
 
 
 def load_model(folder: Path, stage: str, config_class: type, model_class: type) -> Any:
@@ -91,6 +99,10 @@ def load_model(folder: Path, stage: str, config_class: type, model_class: type) 
             "restore it or train it again"
         ) from error
     tensors, _ = read_tensors(folder / "model.safetensors")
+    try:
+        tensors = unpack(tensors)
+    except ValueError as error:
+        raise CheckpointError(f"{folder / 'model.safetensors'} is incomplete: {error}") from error
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != found:
@@ -99,7 +111,7 @@ def load_model(folder: Path, stage: str, config_class: type, model_class: type) 
             f"the weights in {folder} do not fit its config.json: {len(wrong)} tensors differ, "
             f"first {wrong[0]!r} (expected {expected.get(wrong[0])}, found {found.get(wrong[0])})"
         )
-    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    model.load_state_dict(tensors)
     return model.eval()
 
 

@@ -1,7 +1,7 @@
 """What each stage trains on: its model, its data and a sheet that shows how it is doing.
 
 The stages train one after another; each loads what the earlier ones left in the run's folder:
-tokenizer → clip → the priors, decoder, glide; the upsamplers and the judge need none.
+tokenizer → clip → the priors, decoder → glide; the upsamplers and the judge need none.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from minidalle2.autoregressive_prior import (
     VARIANCE_KEPT, AutoregressivePrior, autoregressive_prior_loss,
 )  # fmt: skip
 from minidalle2.clip import CLIP, CLIPConfig, clip_loss
-from minidalle2.decoder import Decoder
+from minidalle2.decoder import Decoder, DecoderConfig
 from minidalle2.degradation import blur, bsr
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
 from minidalle2.evaluation.judging import judge_of
@@ -151,8 +151,12 @@ def decoder_job(
 
 
 def glide_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    """The decoder's job down to its random numbers, for the twin that never sees z_i."""
-    return decoder_job(world, folder, device, recipe, Glide)
+    """The decoder's job for the twin that never sees z_i. It starts with the decoder's weights, a
+    tenth of whose training had none: so it has had all of that training, and its own."""
+    job = decoder_job(world, folder, device, recipe, Glide)
+    decoder = load_model(folder / "decoder", "decoder", DecoderConfig, Decoder)
+    job.core(job.model).load_state_dict(decoder.state_dict())
+    return job
 
 
 def upsampler_job(world: World, size: int, device: torch.device) -> Job:
