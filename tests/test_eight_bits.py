@@ -26,7 +26,8 @@ def test_tiny_and_huge_weights_keep_their_sign_and_size():
 
 
 def test_rows_of_zeros_and_vectors():
-    tensors = {"zeros": torch.zeros(2, 3), "bias": torch.tensor([1.0, 1e-3]), "n": torch.tensor(3.0)}
+    tensors = {"zeros": torch.zeros(2, 3), "bias": torch.tensor([1.0, 1e-3])}
+    tensors["n"] = torch.tensor(3.0)
     packed = pack(tensors)
     assert set(packed) == {"zeros", "zeros" + SCALE, "bias", "n"}
     assert packed["zeros"].dtype == torch.int8 and packed["bias"].dtype == torch.float16

@@ -145,5 +145,6 @@ def test_the_stage_goes_on_from_the_decoder_without_z_i(small_world, tmp_path):
 @pytest.mark.parametrize("profile", PROFILES)
 def test_there_is_a_recipe_for_each_world(profile):
     for world in ("shapes", "emoji"):
-        assert recipe_of(world, profile, "glide").steps <= recipe_of(world, profile, "decoder").steps
+        twins, decoders = (recipe_of(world, profile, stage) for stage in ("glide", "decoder"))
+        assert twins.steps <= decoders.steps
     assert "glide" in stages.STAGES and "glide" not in stages.ALL
