@@ -41,7 +41,8 @@ class ImageTower(nn.Module):
         patches = (config.image_size // config.patch_size) ** 2
         self.patch_embedding = nn.Linear(3 * config.patch_size**2, config.width)
         self.class_token = nn.Parameter(torch.randn(config.width) * 0.02)
-        self.position = nn.Parameter(torch.randn(1 + patches, config.width) * 0.02)
+        self.position = nn.Parameter(torch.empty(1 + patches, config.width))
+        nn.init.normal_(self.position, std=0.02)
         self.transformer = Transformer(config.width, config.image_layers, config.heads)
         self.projection = nn.Linear(config.width, config.embedding, bias=False)
 

@@ -89,7 +89,9 @@ class DALLE2:
         """Raises CheckpointError where the stages in `folder` come from different trainings."""
         needed = {
             "vocab_size": self.tokenizer.vocab_size,
+            "context_length": self.tokenizer.context_length,
             "clip_embedding": self.clip.config.embedding,
+            "image_size": 32,
         }
         stages = {"clip": self.clip, prior_stage: self.prior, "decoder": self.decoder}
         for stage, model in stages.items():

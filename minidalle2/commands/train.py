@@ -1,14 +1,18 @@
 """`minidalle2 train`: one stage, or all of them in order, with a progress bar."""
 
+import os
 import time
 from argparse import Namespace
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from minidalle2.commands.options import make_folder, pick_device
+from minidalle2.locks import InUse, locked
+from minidalle2.training.checkpoints import remove_unfinished
 from minidalle2.training.recipes import split_minutes
 from minidalle2.training.stages import ALL, STAGES, train_stage
 from minidalle2.worlds.folder.world import Folder
@@ -27,11 +31,12 @@ def run(args: Namespace) -> None:
     if args.minutes and args.stage == "all":
         minutes = split_minutes(list(stages), args.minutes)
     spent = {}
-    for stage in stages:
-        try:
-            spent[stage] = train(stage, world, folder, args.profile, device, minutes.get(stage))
-        except KeyboardInterrupt as stop:
-            raise KeyboardInterrupt(where_it_stopped(folder, stage)) from stop
+    with alone(folder, stages):
+        for stage in stages:
+            try:
+                spent[stage] = train(stage, world, folder, args.profile, device, minutes.get(stage))
+            except KeyboardInterrupt as stop:
+                raise KeyboardInterrupt(where_it_stopped(folder, stage)) from stop
     if len(spent) > 1:
         print(f"{'all':12}  {sum(spent.values()):6.1f} min, in {folder}")
 
@@ -60,6 +65,28 @@ def refuse_to_start_over(folder: Path, stages: tuple[str, ...]) -> None:
                 f"{folder / stage} already holds a training of {stage}; go on with --resume, or "
                 "train into another folder with --out"
             )
+
+
+@contextmanager
+def alone(folder: Path, stages: tuple[str, ...]) -> Iterator[None]:
+    """Keep other processes from training these stages there; others they may train. What a kill
+    left half-written is removed. Raises ValueError where nothing can be written, or another
+    process trains one of the stages."""
+    if os.environ.get("RANK", "0") != "0":  # of torchrun's processes the first locks for all
+        yield
+        return
+    try:
+        with locked(folder / ".training.lock", [STAGES.index(stage) for stage in stages]):
+            for stage in stages:
+                written = folder if stage == "tokenizer" else folder / stage
+                if written.is_dir():
+                    remove_unfinished(make_folder(written))
+            yield
+    except InUse as error:
+        raise ValueError(
+            f"another process is training {STAGES[error.place]} in {folder}; wait until it has "
+            "ended or stop it, or train into another folder with --out"
+        ) from error
 
 
 def where_it_stopped(folder: Path, stage: str) -> str:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from minidalle2.training.checkpoints import (
-    CheckpointError, read_tensors, save_model, write_atomically, write_tensors,
+    CheckpointError, read_tensors, reading, save_model, write_atomically, write_tensors,
 )  # fmt: skip
 from minidalle2.training.ema import EMA
 from minidalle2.training.optimizer import build_optimizers
@@ -156,7 +156,8 @@ class _Run:
         self.step, self.seconds, self.total = 0, 0.0, recipe.steps
         self.log: list[str] = []
         if (folder / "training.safetensors").exists():
-            self.restore()
+            with reading(folder / "training.safetensors"):
+                self.restore()
 
     def optimise(self, value: Tensor, rate: float) -> float:
         """One step of the weights and of their average; returns the gradient's norm."""

@@ -5,6 +5,7 @@ tokenizer → clip → the priors, decoder → glide; the upsamplers and the jud
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,10 +72,13 @@ def train_stage(
     job.model.to(device, memory_format=torch.channels_last)
     if minutes is not None:
         recipe = replace(recipe, minutes=minutes, restarts=())
-    for step in fit(job.model, job.data, job.loss, recipe, folder / stage, stage, job.core):
-        yield step
-        if job.sheet and step.step % max(1, step.total // SHEETS) == 0:
-            _save_sheet(job.sheet(step.average), folder / stage / "samples" / f"{step.step:06}.png")
+    steps = fit(job.model, job.data, job.loss, recipe, folder / stage, stage, job.core)
+    with closing(steps):  # so that it saves before an error in a sheet is told
+        for step in steps:
+            yield step
+            if job.sheet and step.step % max(1, step.total // SHEETS) == 0:
+                samples = folder / stage / "samples"
+                _save_sheet(job.sheet(step.average), samples / f"{step.step:06}.png")
 
 
 def train_tokenizer(world: World) -> Tokenizer:
