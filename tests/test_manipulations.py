@@ -447,6 +447,7 @@ def test_all_rows(tiny_dalle2, monkeypatch):
     """Of a machine that has learnt nothing: each has its count and a share of it."""
     monkeypatch.setattr(measured, "STEPS", (2, 3))
     monkeypatch.setattr(measured, "WALK", Walk(2))
+    monkeypatch.setattr(measured, "CLEARER", Walk(2, guidance=2.0))
     monkeypatch.setattr(measured, "BATCH", 2)
     judge = Judge(JudgeConfig(width=8))
     rows = list(measured.manipulation_rows(tiny_dalle2, judge, 3, 0))

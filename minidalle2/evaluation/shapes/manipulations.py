@@ -33,6 +33,7 @@ ENOUGH = 30.0  # dB of a picture that counts as rebuilt
 CLEARLY, SOME = 0.1, 0.01  # what differs clearly: some pixels' colours, by a tenth of their range
 ETAS, FRAMES = (0.5, 1.0), 5
 WALK = Walk(25)
+CLEARER = Walk(25, guidance=2.0)  # down only, for edits: shapes flip more often
 BATCH = 50
 VALUES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES, "background": BACKGROUNDS}
 
@@ -145,7 +146,7 @@ def text_diff_rows(
         z_d = direction(dalle2.clip, dalle2.tokenizer, *captions)
         theta = fitting_theta(dalle2.clip, dalle2.tokenizer, latents.z_i, *captions)
         with half_precision(dalle2.device):
-            edited.append(edit(dalle2.decoder, latents, z_d, theta, WALK))
+            edited.append(edit(dalle2.decoder, latents, z_d, theta, CLEARER))
     kept = attributes_kept(wanted, read(judge, torch.cat(edited)))
     others = torch.cat([kept[name] for name in VALUES if name != attribute])
     yield _row(f"text diff, {attribute}: flipped", int(kept[attribute].sum()), n)
