@@ -1,4 +1,4 @@
-"""The command line: `minidalle2 draw | vary | blend | edit | train | evaluate | export`.
+"""The command line: `minidalle2 draw | vary | blend | edit | inpaint | train | evaluate | export`.
 
 Here are only the options and the errors; what several commands take is in commands/arguments.py.
 Each command has its own file in commands/, imported when it runs: torch takes a second to import,
@@ -15,7 +15,9 @@ from typing import NoReturn
 from minidalle2.commands.arguments import (
     add_device, add_drawn, add_seed, add_weights, add_world, guidance, integer, minutes,
 )  # fmt: skip
-from minidalle2.commands.manipulation_arguments import add_blend, add_edit, add_vary
+from minidalle2.commands.manipulation_arguments import (
+    add_blend, add_edit, add_inpaint, add_vary,
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,6 +85,11 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "edit", "change what two captions tell apart in pictures",
         "Turn each picture from what one caption says to what the other says, step by step.",
         'minidalle2 edit photo.png --from "a red square" --to "a blue square"',
+    ))  # fmt: skip
+    add_inpaint(_command(
+        commands, "inpaint", "draw a part of pictures anew",
+        "Draw anew what is white in a mask; the rest of each picture stays as it is.",
+        'minidalle2 inpaint photo.png --mask mask.png --to "a red square in the center"',
     ))  # fmt: skip
     _add_train(_command(
         commands, "train", "train one stage, or all of them in order",
@@ -164,8 +171,8 @@ def _add_evaluate(parser: _Parser) -> None:
     parser.add_argument(
         "--what", default="all", metavar="LIST",
         help="all, or some of judge,clip,probe,prompts,manipulations; of emoji judge,clip,prompts,"
-        "copying; of shapes also probes, or some of rows,pca,attack,binding,words,guidance "
-        "(default all)",
+        "copying,manipulations; of shapes also probes, or some of rows,pca,attack,binding,words,"
+        "guidance (default all)",
     )  # fmt: skip
     parser.add_argument(
         "-n", type=integer(1, 100_000), default=500, metavar="N",

@@ -143,7 +143,7 @@ def test_ctrl_c_while_drawing_keeps_what_is_drawn(weights, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "command", ["", "draw", "vary", "blend", "edit", "train", "evaluate", "export"]
+    "command", ["", "draw", "vary", "blend", "edit", "inpaint", "train", "evaluate", "export"]
 )
 def test_help_reads_well(command, capsys):
     with pytest.raises(SystemExit) as stop:
