@@ -160,6 +160,17 @@ def _add_train(parser: _Parser) -> None:
         "--minutes", type=minutes, metavar="M",
         help="stop after M minutes; with `all` they are shared out among the stages",
     )  # fmt: skip
+    parser.add_argument(
+        "--parts", type=integer(1, 100_000), default=1, metavar="K",
+        help="compute each batch in K smaller passes, for less memory; the gradient is the same",
+    )  # fmt: skip
+    parser.add_argument(
+        "--recompute", action="store_true",
+        help="keep no activations inside of blocks: less memory for a third more work",
+    )  # fmt: skip
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the blocks by torch.compile"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with what is in --out")
     parser.add_argument("--out", type=Path, metavar="DIR", help="(default runs/WORLD)")
     add_device(parser)

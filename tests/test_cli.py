@@ -173,7 +173,7 @@ def test_auto_takes_the_best_device_that_is_there(monkeypatch):
     assert pick_device("auto").type == "cpu"
 
 
-def fake_stage(stage, world, folder, profile, device, minutes=None):
+def fake_stage(stage, world, folder, profile, device, minutes, execution):
     """Three steps; notes what it was called with."""
     calls.append((stage, folder.name, profile, device.type, minutes))
     for i in range(1, 4):
