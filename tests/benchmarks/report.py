@@ -10,14 +10,15 @@ GOALS = (  # (row, number, peer, how many times better we want to be)
     ("text to 128 px", "s/picture", "dalle2-pytorch", 20),
 )
 NOTES = """\
-- Everybody has the same Python, torch, threads, allocator, batches, batch size and seconds, bfloat16
-  autocast where the processor multiplies it, a warm-up, a cosine to zero and an average of weights.
-  Ours trains with Muon and AdamW at 4e-3, the peers with AdamW, as they do themselves, at 1e-3, above
-  their defaults.
-- dalle2-pytorch refuses embeddings as wide as its conditions (128), so those are 96 wide; it predicts
-  v, without a learned variance. open_clip reads texts padded to its context length only.
+- Everybody has the same Python, torch, threads, allocator, batches, batch size and seconds,
+  bfloat16 autocast where the processor multiplies it, a warm-up, a cosine to zero and an average
+  of weights. Ours trains with Muon and AdamW at 4e-3, the peers with AdamW, as they do themselves,
+  at 1e-3, above their defaults.
+- dalle2-pytorch refuses embeddings as wide as its conditions (128), so those are 96 wide; it
+  predicts v, without a learned variance. open_clip reads texts padded to its context length only.
 - diffusers has no training code: its losses here are a few lines. Its prior and U-Net and
-  dalle2-pytorch's read the caption as features of the frozen CLIP; our decoder trains its own reader.
+  dalle2-pytorch's read the caption as features of the frozen CLIP; our decoder trains its own
+  reader.
 - torchvision has no CPU build for this torch; an empty one stands in for the peers' imports.
 """
 
