@@ -1,4 +1,5 @@
-"""The command line: `minidalle2 draw | vary | blend | edit | inpaint | train | evaluate | export`.
+"""The command line: `minidalle2 draw | vary | blend | edit | inpaint | train | speedrun | evaluate
+| export`.
 
 Here are only the options and the errors; what several commands take is in commands/arguments.py.
 Each command has its own file in commands/, imported when it runs: torch takes a second to import,
@@ -96,6 +97,12 @@ def build_parser() -> argparse.ArgumentParser:
         "Train a stage, or all in order, from nothing. Ctrl-C keeps the model; --resume goes on.",
         "minidalle2 train all --profile laptop\n  minidalle2 train clip --profile laptop --resume",
     ))  # fmt: skip
+    _add_speedrun(_command(
+        commands, "speedrun", "train against the clock until two objects are drawn right",
+        "Train tokenizer, CLIP, prior and decoder of the shapes world from nothing, the clock "
+        "running, then judge prompts of two objects at 32 px (docs/speedrun.md).",
+        "minidalle2 speedrun --out runs/speedrun",
+    ))  # fmt: skip
     _add_evaluate(_command(
         commands, "evaluate", "measure how well trained weights do",
         "Measure trained weights: a table with 95 % intervals, a row as soon as it is known.",
@@ -173,6 +180,23 @@ def _add_train(parser: _Parser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with what is in --out")
     parser.add_argument("--out", type=Path, metavar="DIR", help="(default runs/WORLD)")
+    add_device(parser)
+
+
+def _add_speedrun(parser: _Parser) -> None:
+    parser.add_argument(
+        "--profile", choices=("smoke", "speedrun"), default="speedrun",
+        help="smoke: seconds, to see that it runs (default speedrun)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-n", type=integer(4, 100_000), default=500, metavar="N",
+        help="prompts to judge, a quarter of them with a held-out pair (default 500)",
+    )  # fmt: skip
+    add_seed(parser)
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/speedrun"), metavar="DIR",
+        help="(default runs/speedrun); the record is added to speedruns.jsonl beside it",
+    )  # fmt: skip
     add_device(parser)
 
 

@@ -32,7 +32,13 @@ SMOKE = {
     stage: replace(recipe, steps=4, batch_size=8, warmup_steps=2)
     for stage, recipe in LAPTOP.items()
 }
-PROFILES = {"smoke": SMOKE, "laptop": LAPTOP, "full": FULL}
+# `minidalle2 speedrun` (docs/speedrun.md): scenes of one and two objects only, no upsamplers.
+SPEEDRUN = LAPTOP | {
+    "clip": Recipe(steps=700, batch_size=256),
+    "prior": Recipe(steps=1_500, batch_size=256),
+    "decoder": Recipe(steps=1_600, batch_size=64),
+}
+PROFILES = {"smoke": SMOKE, "laptop": LAPTOP, "full": FULL, "speedrun": SPEEDRUN}
 EMOJI = FULL | {
     "clip": Recipe(
         steps=9_000, batch_size=256, learning_rate=3e-3, weight_decay=0.1, restarts=(6_000,)
