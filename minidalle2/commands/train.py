@@ -36,7 +36,7 @@ def train_stages(
     minutes = {args.stage: args.minutes}
     if args.minutes and args.stage == "all":
         minutes = split_minutes(list(stages), args.minutes)
-    execution = Execution(args.parts, args.recompute, args.compile)
+    execution = Execution(args.parts, args.recompute)
     spent = {}
     for stage in stages:
         try:
