@@ -175,9 +175,6 @@ def _add_train(parser: _Parser) -> None:
         "--recompute", action="store_true",
         help="keep no activations inside of blocks: less memory for a third more work",
     )  # fmt: skip
-    parser.add_argument(
-        "--compile", action="store_true", help="compile the blocks by torch.compile"
-    )
     parser.add_argument("--resume", action="store_true", help="go on with what is in --out")
     parser.add_argument("--out", type=Path, metavar="DIR", help="(default runs/WORLD)")
     add_device(parser)

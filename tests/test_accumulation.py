@@ -1,8 +1,5 @@
 """A batch in parts has the gradient of the whole; how blocks run changes no more than memory."""
 
-import copy
-from functools import partialmethod
-
 import pytest
 import torch
 from torch import nn
@@ -139,18 +136,3 @@ def kept(model: nn.Module, batch, loss) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss(model, batch, torch.Generator().manual_seed(3))
     return sum(sizes)
-
-
-def test_compiled_blocks_have_the_same_gradients(configs, monkeypatch):
-    """Traced and differentiated as for a compiler, then run as it is: compiling takes long."""
-    traced = partialmethod(nn.Module.compile, backend="aot_eager")
-    monkeypatch.setattr(nn.Module, "compile", traced)
-    model = Prior(configs.prior)
-    z_i, z_t = torch.nn.functional.normalize(torch.randn(2, N, 12), dim=-1)
-    batch = (z_i, z_t, torch.full((N, 5), END))
-    expected = gradient(model, batch, prior_loss)
-    names, compiled = list(model.state_dict()), copy.deepcopy(model)
-    prepare(compiled, Execution(compile=True))
-    assert_same(gradient(compiled, batch, prior_loss), expected)
-    assert list(compiled.state_dict()) == names
-    assert all(block._compiled_call_impl is not None for block in compiled.transformer.blocks)

@@ -40,7 +40,7 @@ def train_stages(
     minutes = {args.stage: args.minutes}
     if args.minutes and args.stage == "all":
         minutes = split_minutes(list(stages), args.minutes)
-    execution = Execution(args.parts, args.recompute, args.compile)
+    execution = Execution(args.parts, args.recompute)
     spent = {}
     with alone(folder, stages):
         for stage in stages:

@@ -10,14 +10,13 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from minidalle2.blocks.transformer import Block
-from minidalle2.blocks.unet import ContextAttention, ResBlock, Stage
+from minidalle2.blocks.unet import Stage
 
 
 @dataclass(frozen=True)
 class Execution:
     parts: int = 1  # passes in which a process computes its rows of a batch (accumulation.py)
     recompute: bool = False  # activations, block by block
-    compile: bool = False  # blocks, by torch.compile
 
 
 ONE_PASS = Execution()
@@ -25,8 +24,6 @@ ONE_PASS = Execution()
 
 def prepare(model: nn.Module, execution: Execution) -> None:
     """Change how the blocks of a model run; its weights and their names stay."""
-    if execution.compile:
-        compile_blocks(model)
     if execution.recompute:
         recompute_activations(model)
 
@@ -40,10 +37,3 @@ def recompute_activations(model: nn.Module) -> None:
             module.forward = partial(
                 checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False
             )
-
-
-def compile_blocks(model: nn.Module) -> None:
-    """Not the whole: equal blocks share what was compiled, and hooks between them still run."""
-    for module in model.modules():
-        if isinstance(module, Block | ResBlock | ContextAttention):
-            module.compile()
