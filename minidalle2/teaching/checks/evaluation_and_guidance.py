@@ -21,7 +21,7 @@ def check_enough(enough: Callable, seed: int = 0) -> None:
             compare("enough", answer, truth)  # says what is wrong with its kind
         hints = {
             math.floor(exact): "half a picture short of enough is not enough; round up",
-            math.ceil((1.96 / half) ** 2): "the variance of a share is p (1 - p), a quarter at most",
+            math.ceil((1.96 / half) ** 2): "a share has the variance p (1 - p), a quarter at most",
             math.ceil(0.25 / half**2): "one standard error holds two thirds; 1.96 of them 95 %",
             math.ceil((1.96 * 0.5 / (half / 2)) ** 2): "`half` is half of the interval already",
             math.ceil(1.96 * 0.5 / half): "the error falls with the root of n, so n grows with the "
