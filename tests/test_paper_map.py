@@ -48,8 +48,7 @@ SECTIONS = [
 ]  # fmt: skip
 # Notebooks that the map already names and that are still to come.
 COMING = {
-    "manipulations", "probing", "evaluation_and_guidance", "autoregressive_prior",
-    "clip_variants",
+    "manipulations", "autoregressive_prior", "clip_variants",
 }  # fmt: skip
 
 
