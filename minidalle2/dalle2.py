@@ -69,6 +69,16 @@ class StartingNoise:
     upsampler128: Tensor | None = None  # (B, 3, 128, 128)
 
 
+def refuse_unless(config: dict, needed: dict, where: Path) -> None:
+    """Raises CheckpointError where a config has another value of something than is needed."""
+    for name, value in needed.items():
+        if config.get(name, value) != value:
+            raise CheckpointError(
+                f"{where} has {name} {config[name]}, but with what lies beside it {value} is "
+                "needed; train it with that"
+            )
+
+
 class DALLE2:
     """A tokenizer and the five networks, all on one device."""
 
@@ -95,13 +105,10 @@ class DALLE2:
         }
         stages = {"clip": self.clip, prior_stage: self.prior, "decoder": self.decoder}
         for stage, model in stages.items():
-            config = vars(model.config)
-            for name, value in needed.items():
-                if config.get(name, value) != value:
-                    raise CheckpointError(
-                        f"{folder / stage} has {name} {config[name]}, but the tokenizer and CLIP "
-                        f"beside it need {value}; train it with them"
-                    )
+            refuse_unless(vars(model.config), needed, folder / stage)
+        for size in (64, 128):
+            stage = f"upsampler{size}"
+            refuse_unless(vars(getattr(self, stage).config), {"size": size}, folder / stage)
 
     @classmethod
     def load(

@@ -125,7 +125,7 @@ def test_two_processes_have_the_losses_of_one(folder, stage):
     alone, first = losses(folder)[stage], losses(folder, "losses-0")[stage]
     assert len(alone) == 4 and alone[0] != alone[-1]
     # Of the judge's loss, a mean over what is asked, halves weigh alike.
-    close = 0.05 if stage == "judge" else 1e-5
+    close = {"judge": 0.05, "glide": 2e-3}.get(stage, 1e-5)  # glide starts from the decoders above
     assert first[0] == pytest.approx(alone[0], rel=close)
     # Muon takes its steps in bfloat16, which makes of seventh digits third ones.
     assert first == pytest.approx(alone, rel=max(close, 2e-3))
