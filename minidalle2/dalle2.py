@@ -69,6 +69,16 @@ class StartingNoise:
     upsampler128: Tensor | None = None  # (B, 3, 128, 128)
 
 
+def refuse_unless(config: dict, needed: dict, where: Path) -> None:
+    """Raises CheckpointError where a config has another value of something than is needed."""
+    for name, value in needed.items():
+        if config.get(name, value) != value:
+            raise CheckpointError(
+                f"{where} has {name} {config[name]}, but with what lies beside it {value} is "
+                "needed; train it with that"
+            )
+
+
 class DALLE2:
     """A tokenizer and the five networks, all on one device."""
 
@@ -89,17 +99,16 @@ class DALLE2:
         """Raises CheckpointError where the stages in `folder` come from different trainings."""
         needed = {
             "vocab_size": self.tokenizer.vocab_size,
+            "context_length": self.tokenizer.context_length,
             "clip_embedding": self.clip.config.embedding,
+            "image_size": 32,
         }
         stages = {"clip": self.clip, prior_stage: self.prior, "decoder": self.decoder}
         for stage, model in stages.items():
-            config = vars(model.config)
-            for name, value in needed.items():
-                if config.get(name, value) != value:
-                    raise CheckpointError(
-                        f"{folder / stage} has {name} {config[name]}, but the tokenizer and CLIP "
-                        f"beside it need {value}; train it with them"
-                    )
+            refuse_unless(vars(model.config), needed, folder / stage)
+        for size in (64, 128):
+            stage = f"upsampler{size}"
+            refuse_unless(vars(getattr(self, stage).config), {"size": size}, folder / stage)
 
     @classmethod
     def load(
@@ -160,10 +169,12 @@ class DALLE2:
         if "image32" in steps and not decoded:
             self._decode(made, seeds, sampling, noise)
         if "image64" in steps and made.image64 is None:
-            x_T = _given_or_drawn(noise.upsampler64, seeds, 2, (CHANNELS, 64, 64))
+            size = self.upsampler64.config.size
+            x_T = _given_or_drawn(noise.upsampler64, seeds, 2, (CHANNELS, size, size))
             made.image64 = _enlarge(self.upsampler64, made.image32, x_T, sampling.upsampler64_steps)
         if "image128" in steps:
-            x_T = _given_or_drawn(noise.upsampler128, seeds, 3, (CHANNELS, 128, 128))
+            size = self.upsampler128.config.size
+            x_T = _given_or_drawn(noise.upsampler128, seeds, 3, (CHANNELS, size, size))
             made.image128 = _enlarge(
                 self.upsampler128, made.image64, x_T, sampling.upsampler128_steps
             )

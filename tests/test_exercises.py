@@ -15,8 +15,9 @@ import torch.nn.functional as F
 
 from minidalle2.teaching import students
 from minidalle2.teaching.checks import (
-    bug_museum, clip, clip_space, clip_variants, compare, data, decoder, diffusion, prior,
-    real_pictures, text_to_emoji, text_to_image, tokens, upsamplers, your_own_folder,
+    bug_museum, clip, clip_space, clip_variants, compare, data, decoder, diffusion,
+    evaluation_and_guidance, prior, probing, real_pictures, text_to_emoji, text_to_image, tokens,
+    upsamplers, your_own_folder,
 )  # fmt: skip
 from minidalle2.teaching.checks.compare import CheckFailed
 from minidalle2.teaching.students import student_copy
@@ -231,6 +232,41 @@ WRONG = {
         (text_to_image.check_interval, lambda r, n: (
             r / n - 1.96 * (r / n * (1 - r / n) / n) ** 0.5,
             r / n + 1.96 * (r / n * (1 - r / n) / n) ** 0.5), "certainty"),
+    ],
+    "13": [
+        (probing.check_first_components,
+         lambda z, m, c, k: m + (z - m) @ c[:k].T @ c[:k], "shorter than 1"),
+        (probing.check_first_components,
+         lambda z, m, c, k: F.normalize(z @ c[:k].T @ c[:k], dim=-1), "both ways"),
+        (probing.check_flipped, lambda b, a, t, w: (a == w).float().mean(), "before the sign"),
+        (probing.check_flipped,
+         lambda b, a, t, w: (a != t)[b == t].float().mean(), "any mistake counts"),
+        (probing.check_all_four, lambda s: (
+            s.argmax(2) == torch.arange(2)).all(1).float().mean(), "down the columns"),
+        (probing.check_all_four, lambda s: (
+            s[:, 0, 0] + s[:, 1, 1] > s[:, 0, 1] + s[:, 1, 0]).float().mean(), "added up"),
+        (probing.check_letter_error,
+         lambda w, t: sum(map(str.__ne__, w, t)) / len(w), "too few or too many"),
+        (probing.check_letter_error, lambda w, t: (
+            sum(map(str.__ne__, w, t)) + abs(len(w) - len(t))) / len(w), "only moved"),
+    ],
+    "14": [
+        (evaluation_and_guidance.check_enough, lambda h: int((1.96 / h) ** 2 / 4), "round up"),
+        (evaluation_and_guidance.check_enough, lambda h: math.ceil(0.25 / h**2), "two thirds"),
+        (evaluation_and_guidance.check_frechet,
+         lambda a, b: (a.mean(0) - b.mean(0)).square().sum(), "without variety"),
+        (evaluation_and_guidance.check_frechet, lambda a, b: (
+            a.mean(0) - b.mean(0)).square().sum() + (a.var(0) - b.var(0)).square().sum(), "roots"),
+        (evaluation_and_guidance.check_recall, lambda d, r, k: (
+            torch.cdist(d, r) <= torch.cdist(r, r).kthvalue(k + 1, 1).values
+        ).any(1).float().mean(), "precision"),
+        (evaluation_and_guidance.check_recall, lambda d, r, k: (
+            torch.cdist(r, d) <= torch.cdist(d, d).kthvalue(k, 1).values
+        ).any(1).float().mean(), "too small"),
+        (evaluation_and_guidance.check_diversity,
+         lambda z: 1 - (z @ z.mT).mean((1, 2)), "with itself"),
+        (evaluation_and_guidance.check_diversity,
+         lambda z: 1 - (z[:, 1:] * z[:, :-1]).sum(-1).mean(1), "six pairs"),
     ],
     "15": [
         (real_pictures.check_compose, lambda d, c: 2 * (

@@ -1,4 +1,4 @@
-"""Exercises 07: guidance and the two routes of the condition."""
+"""Exercises 09: guidance and the two routes of the condition."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Exercises 05: the forward process and steps back."""
+"""Exercises 06: the forward process and steps back."""
 
 from collections.abc import Callable
 

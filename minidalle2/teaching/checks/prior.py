@@ -1,4 +1,4 @@
-"""Exercises 06: the prior's inputs and the choice among its draws."""
+"""Exercises 07: the prior's inputs and the choice among its draws."""
 
 from collections.abc import Callable
 

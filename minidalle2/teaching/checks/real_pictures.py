@@ -1,4 +1,4 @@
-"""Exercises 10: drawings on backgrounds, batches that teach, names from words."""
+"""Exercises 15: drawings on backgrounds, batches that teach, names from words."""
 
 import re
 from collections.abc import Callable

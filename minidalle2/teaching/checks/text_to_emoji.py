@@ -1,4 +1,4 @@
-"""Exercises 11: how new a picture is, how well it is read, and what an arrow's style is."""
+"""Exercises 16: how new a picture is, how well it is read, and what an arrow's style is."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Exercises 09: the chain and its measure."""
+"""Exercises 11: the chain and its measure."""
 
 from collections.abc import Callable
 

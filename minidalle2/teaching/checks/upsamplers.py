@@ -1,4 +1,4 @@
-"""Exercises 08: crops, blur, and what the network sees."""
+"""Exercises 10: crops, blur, and what the network sees."""
 
 from collections.abc import Callable
 

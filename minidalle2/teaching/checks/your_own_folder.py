@@ -1,4 +1,4 @@
-"""Exercises 12: the lines of a folder, what is held out of it, squares, and twins."""
+"""Exercises 17: the lines of a folder, what is held out of it, squares, and twins."""
 
 import hashlib
 import json
