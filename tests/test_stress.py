@@ -42,9 +42,9 @@ def test_kills_lose_nothing():
 
 @needs_posix
 def test_memory_stays_flat_while_drawing():
-    said, errors = python("", "-m", "tests.stress", "pictures", "-n", 640).communicate(timeout=500)
+    said, errors = python("", "-m", "tests.stress", "pictures", "-n", 128).communicate(timeout=500)
     before, after = map(int, re.findall(r"(\d+) MB", said))
-    assert said.startswith("640 pictures") and after < before + 40, (said, errors)
+    assert said.startswith("128 pictures") and after < before + 25, (said, errors)
 
 
 HOLD = """
