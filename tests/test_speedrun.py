@@ -6,7 +6,7 @@ import re
 import torch
 
 from minidalle2.cli import main
-from minidalle2.training import speedrun
+from minidalle2.training import speedrun, stages
 from minidalle2.training.recipes import PROFILES
 from minidalle2.worlds.shapes.near_misses import sample_near_misses
 from minidalle2.worlds.shapes.scenes import SHAPES, sample_scenes
@@ -48,7 +48,10 @@ def test_a_quarter_of_the_prompts_holds_an_unseen_pair(monkeypatch):
     assert both["n"] == 500 and both["accuracy"] == (187 + 62) / 500
 
 
-def test_a_run_leaves_weights_and_a_record_and_refuses_to_start_over(tmp_path, capsys):
+def test_a_run_leaves_weights_and_a_record_and_refuses_to_start_over(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(stages, "SHEETS", 1)  # they are most of so short a training
     command = ["speedrun", "--profile", "smoke", "-n", "4", "--device", "cpu"]
     command += ["--out", str(tmp_path / "run")]
     assert main(command) == 0
