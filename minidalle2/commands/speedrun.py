@@ -6,6 +6,7 @@ from argparse import Namespace
 from minidalle2.commands.evaluate import HEADER, hardware, table_line
 from minidalle2.commands.options import make_folder, pick_device
 from minidalle2.commands.train import refuse_to_start_over, train
+from minidalle2.training.execution import ONE_PASS
 from minidalle2.training.speedrun import GOAL, STAGES, clocked, judged, load
 
 
@@ -13,7 +14,8 @@ def run(args: Namespace) -> None:
     device, folder = pick_device(args.device), make_folder(args.out)
     refuse_to_start_over(folder, STAGES)
     seconds = clocked(
-        lambda stage, world: train(stage, world, folder, args.profile, device, None), device
+        lambda stage, world: train(stage, world, folder, args.profile, device, None, ONE_PASS),
+        device,
     )
     total = sum(seconds.values())
     print(f"{'all':12}  {total / 60:6.1f} min; the clock stands, {args.n} prompts are judged")

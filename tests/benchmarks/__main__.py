@@ -1,7 +1,7 @@
 """minidalle2 beside its peers: python -m tests.benchmarks --seconds 120 --rounds 6
 
-Makes an environment for the peers, once (600 MB), then measures every row there, ours and the
-peers' in turn, each in a process of its own, and writes docs/benchmarks.json after each, at the end
+Makes an environment for the peers, once, then measures every row there, ours and the peers' in
+turn, each in a process of its own, and writes docs/benchmarks.json after each, at the end
 benchmarks.md and benchmarks.png beside it. Nothing else should run on the machine meanwhile.
 """
 

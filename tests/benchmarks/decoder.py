@@ -69,9 +69,9 @@ class DiffusersUNet(nn.Module):
         from diffusers import DDIMScheduler, UNet2DConditionModel
 
         self.model = UNet2DConditionModel(
-            sample_size=32, in_channels=3, out_channels=3, block_out_channels=(32, 64, 96, 128),
+            sample_size=32, in_channels=3, out_channels=3, block_out_channels=(24, 48, 80, 104),
             layers_per_block=1, norm_num_groups=8, cross_attention_dim=E,
-            attention_head_dim=(1, 2, 3, 4),  # despite its name the number of heads, of width 32
+            attention_head_dim=(1, 2, 2, 4),  # despite its name the number of heads
             down_block_types=("DownBlock2D", *3 * ["CrossAttnDownBlock2D"]),
             up_block_types=(*3 * ["CrossAttnUpBlock2D"], "UpBlock2D"),
             class_embed_type="projection", projection_class_embeddings_input_dim=E,
