@@ -1,4 +1,5 @@
-"""The command line: `minidalle2 draw | vary | blend | edit | train | evaluate | export`.
+"""The command line: `minidalle2 draw | vary | blend | edit | inpaint | train | speedrun | evaluate
+| export`.
 
 Here are only the options and the errors; what several commands take is in commands/arguments.py.
 Each command has its own file in commands/, imported when it runs: torch takes a second to import,
@@ -15,7 +16,9 @@ from typing import NoReturn
 from minidalle2.commands.arguments import (
     add_device, add_drawn, add_seed, add_weights, add_world, guidance, integer, minutes,
 )  # fmt: skip
-from minidalle2.commands.manipulation_arguments import add_blend, add_edit, add_vary
+from minidalle2.commands.manipulation_arguments import (
+    add_blend, add_edit, add_inpaint, add_vary,
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,10 +87,21 @@ def build_parser() -> argparse.ArgumentParser:
         "Turn each picture from what one caption says to what the other says, step by step.",
         'minidalle2 edit photo.png --from "a red square" --to "a blue square"',
     ))  # fmt: skip
+    add_inpaint(_command(
+        commands, "inpaint", "draw a part of pictures anew",
+        "Draw anew what is white in a mask; the rest of each picture stays as it is.",
+        'minidalle2 inpaint photo.png --mask mask.png --to "a red square in the center"',
+    ))  # fmt: skip
     _add_train(_command(
         commands, "train", "train one stage, or all of them in order",
         "Train a stage, or all in order, from nothing. Ctrl-C keeps the model; --resume goes on.",
         "minidalle2 train all --profile laptop\n  minidalle2 train clip --profile laptop --resume",
+    ))  # fmt: skip
+    _add_speedrun(_command(
+        commands, "speedrun", "train against the clock until two objects are drawn right",
+        "Train tokenizer, CLIP, prior and decoder of the shapes world from nothing, the clock "
+        "running, then judge prompts of two objects at 32 px (docs/speedrun.md).",
+        "minidalle2 speedrun --out runs/speedrun",
     ))  # fmt: skip
     _add_evaluate(_command(
         commands, "evaluate", "measure how well trained weights do",
@@ -153,8 +167,33 @@ def _add_train(parser: _Parser) -> None:
         "--minutes", type=minutes, metavar="M",
         help="stop after M minutes; with `all` they are shared out among the stages",
     )  # fmt: skip
+    parser.add_argument(
+        "--parts", type=integer(1, 100_000), default=1, metavar="K",
+        help="compute each batch in K smaller passes, for less memory; the gradient is the same",
+    )  # fmt: skip
+    parser.add_argument(
+        "--recompute", action="store_true",
+        help="keep no activations inside of blocks: less memory for a third more work",
+    )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with what is in --out")
     parser.add_argument("--out", type=Path, metavar="DIR", help="(default runs/WORLD)")
+    add_device(parser)
+
+
+def _add_speedrun(parser: _Parser) -> None:
+    parser.add_argument(
+        "--profile", choices=("smoke", "speedrun"), default="speedrun",
+        help="smoke: seconds, to see that it runs (default speedrun)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-n", type=integer(4, 100_000), default=500, metavar="N",
+        help="prompts to judge, a quarter of them with a held-out pair (default 500)",
+    )  # fmt: skip
+    add_seed(parser)
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/speedrun"), metavar="DIR",
+        help="(default runs/speedrun); the record is added to speedruns.jsonl beside it",
+    )  # fmt: skip
     add_device(parser)
 
 
@@ -164,8 +203,8 @@ def _add_evaluate(parser: _Parser) -> None:
     parser.add_argument(
         "--what", default="all", metavar="LIST",
         help="all, or some of judge,clip,probe,prompts,manipulations; of emoji judge,clip,prompts,"
-        "copying; of shapes also probes, or some of rows,pca,attack,binding,words,guidance "
-        "(default all)",
+        "copying,manipulations; of shapes also probes, or some of rows,pca,attack,binding,words,"
+        "guidance (default all)",
     )  # fmt: skip
     parser.add_argument(
         "-n", type=integer(1, 100_000), default=500, metavar="N",

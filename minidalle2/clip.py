@@ -41,7 +41,8 @@ class ImageTower(nn.Module):
         patches = (config.image_size // config.patch_size) ** 2
         self.patch_embedding = nn.Linear(3 * config.patch_size**2, config.width)
         self.class_token = nn.Parameter(torch.randn(config.width) * 0.02)
-        self.position = nn.Parameter(torch.randn(1 + patches, config.width) * 0.02)
+        self.position = nn.Parameter(torch.empty(1 + patches, config.width))
+        nn.init.normal_(self.position, std=0.02)
         self.transformer = Transformer(config.width, config.image_layers, config.heads)
         self.projection = nn.Linear(config.width, config.embedding, bias=False)
 
@@ -97,10 +98,13 @@ class CLIP(nn.Module):
 
     def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
         """→ (B, B) logits, images down, texts across."""
+        return self.logits(self.encode_image(images), self.encode_text(tokens))
+
+    def logits(self, z_i: Tensor, z_t: Tensor) -> Tensor:
+        """z_i (B, E), z_t (C, E) → (B, C) cosines, scaled."""
         scale = self.log_scale.exp()
-        z_i, z_t = self.encode_image(images), self.encode_text(tokens)
         # bfloat16 would round a cosine to 1/256, and the scale makes a hundred times that of it.
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(z_i.device.type, enabled=False):
             return scale * z_i @ z_t.T
 
 
@@ -119,7 +123,12 @@ def info_nce(logits: Tensor, same_caption: Tensor | None = None) -> Tensor:
 def clip_loss(clip: CLIP, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
     """InfoNCE of a batch of (images (B, 3, H, W), tokens (B, T))."""
     images, tokens = batch
+    return contrast(clip, clip.encode_image(images), clip.encode_text(tokens), tokens)
+
+
+def contrast(clip: CLIP, z_i: Tensor, z_t: Tensor, tokens: Tensor) -> Tensor:
+    """InfoNCE of embeddings (B, E) of pairs with captions tokens (B, T)."""
     with torch.no_grad():  # the parameter, not its use: a clamped use would have no gradient back
         clip.log_scale.clamp_(max=MAX_LOG_SCALE)
     same_caption = (tokens[:, None] == tokens).all(-1)
-    return info_nce(clip(images, tokens), same_caption)
+    return info_nce(clip.logits(z_i, z_t), same_caption)

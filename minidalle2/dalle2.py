@@ -89,7 +89,9 @@ class DALLE2:
         """Raises CheckpointError where the stages in `folder` come from different trainings."""
         needed = {
             "vocab_size": self.tokenizer.vocab_size,
+            "context_length": self.tokenizer.context_length,
             "clip_embedding": self.clip.config.embedding,
+            "image_size": 32,
         }
         stages = {"clip": self.clip, prior_stage: self.prior, "decoder": self.decoder}
         for stage, model in stages.items():
@@ -160,10 +162,12 @@ class DALLE2:
         if "image32" in steps and not decoded:
             self._decode(made, seeds, sampling, noise)
         if "image64" in steps and made.image64 is None:
-            x_T = _given_or_drawn(noise.upsampler64, seeds, 2, (CHANNELS, 64, 64))
+            size = self.upsampler64.config.size
+            x_T = _given_or_drawn(noise.upsampler64, seeds, 2, (CHANNELS, size, size))
             made.image64 = _enlarge(self.upsampler64, made.image32, x_T, sampling.upsampler64_steps)
         if "image128" in steps:
-            x_T = _given_or_drawn(noise.upsampler128, seeds, 3, (CHANNELS, 128, 128))
+            size = self.upsampler128.config.size
+            x_T = _given_or_drawn(noise.upsampler128, seeds, 3, (CHANNELS, size, size))
             made.image128 = _enlarge(
                 self.upsampler128, made.image64, x_T, sampling.upsampler128_steps
             )

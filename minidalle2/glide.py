@@ -1,9 +1,11 @@
 """The decoder's twin that never sees an image embedding: GLIDE, the control of section 5.
 
 Tokens (B, T) → (B, 3, 32, 32). Nichol et al. 2021, of which unCLIP's decoder is a modification. The
-twin has the decoder's architecture and recipe, and training draws the same random numbers for both:
-pictures, noise, timesteps and dropped captions. What the twin can't do, z_i does.
-Left out: GLIDE's own rate of dropped captions, 20 % instead of the decoder's 50 %.
+twin has the decoder's architecture, data and loss. Its training goes on where the decoder's ended,
+with z_i dropped always instead of in a tenth of the pictures: it has had the decoder's training and
+more, so what it can't do is not for want of steps. What the twin can't do, z_i does.
+Left out: GLIDE's own rate of dropped captions, 20 % instead of the decoder's 50 %, and a twin that
+never saw a z_i from the start, which would take as long as the decoder.
 """
 
 from pathlib import Path

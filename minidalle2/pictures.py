@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from minidalle2.worlds.folder.decode import square
@@ -50,6 +50,12 @@ def load_square(path: Path, side: int) -> Tensor:
         raise ValueError(f"can't read {path} ({error.strerror}); a PNG would work") from error
     except ValueError as error:
         raise ValueError(f"{path} is not a readable picture; a PNG would be") from error
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of a picture that `load_square` has read, as it is to be looked at."""
+    with Image.open(path) as image:
+        return ImageOps.exif_transpose(image).size
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -14,8 +14,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minidalle2.training.checkpoints import write_atomically
+
 PAD, START, END = 0, 1, 2
 SPECIAL = 3  # ids before the first byte
+KEPT = 100_000  # encoded pieces, lest a process that reads ever new texts grows
+LONGEST = 1 << 16  # bytes of a token; 60 merges of a token with itself would be beyond any memory
 # GPT-2's order of the 256 bytes: printable ones first. It decides between equally frequent pairs.
 _PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 BYTES = _PRINTABLE + [b for b in range(256) if b not in set(_PRINTABLE)]
@@ -49,7 +53,10 @@ class Tokenizer:
         self._bytes_of_id = {i: bytes([byte]) for byte, i in self._id_of_byte.items()}
         for i, (left, right) in enumerate(self.merges):
             merged = self._bytes_of_id[left] + self._bytes_of_id[right]
+            if len(merged) > LONGEST:
+                raise ValueError(f"merge {i} makes a token of more than {LONGEST:,} bytes")
             self._bytes_of_id[SPECIAL + 256 + i] = merged
+        self._longest = max(map(len, self._bytes_of_id.values()))  # bytes of a token
 
     @property
     def vocab_size(self) -> int:
@@ -93,19 +100,13 @@ class Tokenizer:
 
         Raises PromptTooLong where a text has more than `context_length` tokens.
         """
-        rows = [[START, *self.encode(text), END] for text in texts]
-        for text, row in zip(texts, rows, strict=True):
-            if len(row) > self.context_length:
-                raise PromptTooLong(
-                    f"the prompt {text[:40]!r}… has {len(row)} tokens, but the model reads at most "
-                    f"{self.context_length}; shorten it"
-                )
-        return _padded(rows)
+        return _padded([self._whole(text) for text in texts])
 
     def cut(self, texts: list[str]) -> Tensor:
         """As a call, but a text that is too long loses its end: found captions, in training."""
         most = self.context_length - 2
-        return _padded([[START, *self.encode(text)[:most], END] for text in texts])
+        beyond = 4 * most * self._longest  # letters that can't reach the first tokens
+        return _padded([[START, *self.encode(text[:beyond])[:most], END] for text in texts])
 
     def unseen_words(self, text: str) -> list[str]:
         """The words of a text that no training caption had, in their order."""
@@ -114,19 +115,37 @@ class Tokenizer:
     def save(self, path: Path) -> None:
         state = {"merges": self.merges, "words": sorted(self.words)}
         state["context_length"] = self.context_length
-        path.write_text(json.dumps(state, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(state, ensure_ascii=False) + "\n"
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, KeyError) as error:
+            tokenizer = cls(**json.loads(path.read_text(encoding="utf-8")))
+            if not 3 <= tokenizer.context_length <= LONGEST:
+                raise ValueError(f"a context of {tokenizer.context_length} tokens")
+            return tokenizer
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(
                 f"{path} is not a minidalle2 tokenizer ({error}); restore it or train it again"
             ) from error
 
+    def _whole(self, text: str) -> list[int]:
+        """Text → ids, start … end. What is too long by its bytes alone is not even encoded: that
+        takes minutes for a megabyte. Raises PromptTooLong."""
+        least = 2 + -(-len(text.encode()) // self._longest)
+        row = [] if least > self.context_length else [START, *self.encode(text), END]
+        if not row or len(row) > self.context_length:
+            raise PromptTooLong(
+                f"the prompt {text[:40]!r}… has {len(row) or f'at least {least:,}'} tokens, but "
+                f"the model reads at most {self.context_length}; shorten it"
+            )
+        return row
+
     def _encode_piece(self, piece: bytes) -> list[int]:
         """The earliest-learned merge, again and again; pieces repeat, so results are kept."""
+        if len(self._cache) > KEPT:
+            self._cache.clear()
         if piece not in self._cache:
             ids = [self._id_of_byte[byte] for byte in piece]
             while len(ids) > 1:

@@ -161,7 +161,7 @@ def test_stages_of_different_trainings(refuse, weights, configs):
 
 @pytest.mark.parametrize("error", [CheckpointError, TrainingError, ValueError])
 def test_training_errors(monkeypatch, tmp_path, capsys, error):
-    def fail(stage, world, folder, profile, device, minutes):
+    def fail(stage, world, folder, profile, device, minutes, execution):
         raise error("the loss became nan")
         yield
 

@@ -143,7 +143,7 @@ def test_ctrl_c_while_drawing_keeps_what_is_drawn(weights, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "command", ["", "draw", "vary", "blend", "edit", "train", "evaluate", "export"]
+    "command", ["", "draw", "vary", "blend", "edit", "inpaint", "train", "evaluate", "export"]
 )
 def test_help_reads_well(command, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -173,7 +173,7 @@ def test_auto_takes_the_best_device_that_is_there(monkeypatch):
     assert pick_device("auto").type == "cpu"
 
 
-def fake_stage(stage, world, folder, profile, device, minutes=None):
+def fake_stage(stage, world, folder, profile, device, minutes, execution):
     """Three steps; notes what it was called with."""
     calls.append((stage, folder.name, profile, device.type, minutes))
     for i in range(1, 4):

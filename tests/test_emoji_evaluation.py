@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tiny_model import save_tiny
 
 from minidalle2.cli import main
-from minidalle2.evaluation.emoji import copying, report
+from minidalle2.evaluation.emoji import copying, manipulations, report
 from minidalle2.evaluation.emoji.copying import NEAR, nearest
 from minidalle2.evaluation.emoji.judge import (
     SIZE, Judge, JudgeConfig, judge_data, judge_loss, only_core, read,
@@ -20,6 +20,7 @@ from minidalle2.evaluation.emoji.naming import answer_ranks, embed_texts
 from minidalle2.evaluation.emoji.prompts import LANGUAGES, Drawn, judged, prompt_of, sample_rows
 from minidalle2.evaluation.emoji.worn import erased, moved, worn
 from minidalle2.evaluation.judging import load_judge
+from minidalle2.manipulations.inversion import Walk
 from minidalle2.training.checkpoints import save_model
 from minidalle2.training.stages import train_stage
 from minidalle2.worlds.emoji.names import drawings
@@ -230,6 +231,16 @@ def test_the_judge_is_asked_about_what_would_be_saved():
     assert a.name_rank.equal(b.name_rank) and a.name == b.name and set(a.style) <= set(STYLES)
 
 
+def test_each_thing_goes_to_another_of_the_four_hands():
+    old, new = manipulations.pairs_of_hands(60, seed=1)
+    assert are_unlike(old).all() and are_unlike(new).all()
+    assert set(torch.cat((old, new)).tolist()) <= set(members("seen").tolist())
+    for a, b in zip(old.tolist(), new.tolist(), strict=True):
+        assert drawings()[a].name == drawings()[b].name
+        assert drawings()[a].style != drawings()[b].style
+    assert len({drawings()[row].style for row in new.tolist()}) == 4
+
+
 @pytest.fixture
 def weights(tiny_dalle2, tmp_path):
     save_model(tmp_path / "weights" / "judge", "judge", Judge(TINY))
@@ -238,6 +249,8 @@ def weights(tiny_dalle2, tmp_path):
 
 def test_evaluate_writes_rows_and_sheets(weights, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(report, "REAL", 20)
+    monkeypatch.setattr(manipulations, "WALK", Walk(2))
+    monkeypatch.setattr(manipulations, "BATCH", 2)
     few, names = core_members("seen")[:8], core_names()[:40]
     monkeypatch.setattr("minidalle2.evaluation.emoji.naming.core_names", lambda: names)
     monkeypatch.setattr("minidalle2.evaluation.emoji.naming.core_members", lambda split: few)
@@ -246,7 +259,7 @@ def test_evaluate_writes_rows_and_sheets(weights, tmp_path, monkeypatch, capsys)
     assert main([*command, "--device", "cpu"]) == 0, capsys.readouterr().err
     rows = json.loads((tmp_path / "r.json").read_text())["rows"]
     assert {row["what"] for row in rows} == set(report.WHAT)
-    ns = {"judge": {20}, "clip": {8}, "prompts": {3}, "copying": {3}}
+    ns = {"judge": {20}, "clip": {8}, "prompts": {3}, "copying": {3}, "manipulations": {3}}
     for row in rows:
         assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1
         assert "four hands" in row["name"] or row["n"] in ns[row["what"]]

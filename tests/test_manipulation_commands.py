@@ -1,4 +1,4 @@
-"""`vary`, `blend` and `edit`, run in this process on a tiny untrained model."""
+"""`vary`, `blend`, `edit` and `inpaint`, run in this process on a tiny untrained model."""
 
 import json
 
@@ -8,8 +8,11 @@ from PIL import Image
 from tiny_model import save_tiny
 
 from minidalle2.cli import main
-from minidalle2.commands import results
+from minidalle2.commands import inpaint, results
+from minidalle2.commands.manipulate import invert_all, read_images
 from minidalle2.dalle2 import Sampling
+from minidalle2.manipulations.inversion import Walk
+from minidalle2.manipulations.text_diff import fitting_theta
 from minidalle2.pictures import load_png, load_square
 
 CAPTIONS = ("--from", "a red circle", "--to", "a blue square")
@@ -146,6 +149,16 @@ def test_edit_of_one_frame_is_the_end(run, cat, dog):
     assert [line["image"] for line in manifest(folder)] == [str(cat), str(dog)]
 
 
+def test_edit_turns_as_far_as_the_captions_are_apart(run, cat, dog, tiny_dalle2):
+    """Unless it is told otherwise; each picture has an angle of its own."""
+    lines = manifest(run("edit", cat, dog, *CAPTIONS, "--frames", "2"))
+    assert [line["theta"] for line in lines[::2]] == [0, 0]
+    z_i = invert_all(tiny_dalle2, read_images([cat, dog]), Walk(3)).z_i
+    captions = ["a red circle"] * 2, ["a blue square"] * 2
+    theta = fitting_theta(tiny_dalle2.clip, tiny_dalle2.tokenizer, z_i, *captions)[:, 0]
+    assert [line["theta"] for line in lines[1::2]] == pytest.approx(theta.tolist(), abs=1e-3)
+
+
 def test_edit_listens_to_both_captions(run, cat):
     ends = [
         pictures(run("edit", cat, "--from", old, "--to", new, "--frames", "1", out=old + new))
@@ -206,6 +219,79 @@ def test_blend_of_texts_alone(run):
     assert len(pictures(folder)) == 2 and manifest(folder)[0]["images"] == []
 
 
+# inpaint
+
+
+@pytest.fixture
+def mask(cat, tmp_path):
+    """White on the right half of the cat's middle square, which is 57 pixels wide."""
+    path = tmp_path / "mask.png"
+    image = Image.new("L", Image.open(cat).size)
+    image.paste(255, (45, 0, 90, 57))
+    image.save(path)
+    return path
+
+
+def test_inpaint_draws_anew_what_is_white_and_keeps_the_rest(run, cat, mask, capsys):
+    folder = run("inpaint", cat, "--mask", mask, "--to", "a red star", "-n", "2", "--seed", "5")
+    lines, given = manifest(folder), load_square(cat, 128).float()
+    assert [line["seed"] for line in lines] == [5, 6]
+    assert lines[0]["file"] == "0000_my_cat_a_red_star.png" and lines[0]["to"] == "a red star"
+    assert lines[0]["mask"] == str(mask) and lines[0]["settings"]["guidance"] == 2
+    a, b = pictures(folder)
+    small = torch.nn.functional.avg_pool2d(given, 4) / 127.5 - 1
+    assert (a - small)[..., :16].abs().max() < 1 / 127  # the left half, rounded
+    assert (a - small)[..., 16:].abs().mean() > 0.02 < (a - b)[..., 16:].abs().mean()
+    assert "drew 2 pictures of 32 px" in capsys.readouterr().out
+
+
+def test_inpaint_keeps_the_given_pixels_at_128_px(run, cat, mask):
+    """Not what the upsamplers make of them."""
+    folder = run("inpaint", cat, "--mask", mask, "-n", "1", "--size", "128")
+    made = (pictures(folder)[0] + 1) * 127.5
+    assert (made - load_square(cat, 128))[..., :64].abs().max() < 0.1
+    assert manifest(folder)[0]["to"] is None
+
+
+def test_inpaint_listens_to_its_caption_and_its_seeds(run, cat, mask):
+    made = {
+        out: pictures(run("inpaint", cat, "--mask", mask, "-n", "1", *words, out=out))[0]
+        for out, words in (
+            ("none", ()), ("again", ()), ("star", ("--to", "a star")),
+            ("circle", ("--to", "a red circle")), ("seed", ("--seed", "1")),
+        )
+    }  # fmt: skip
+    assert torch.equal(made["none"], made["again"])
+    for other in ("star", "circle", "seed"):
+        assert (made["none"] - made[other]).abs().max() > 0.02, other
+    assert (made["star"] - made["circle"]).abs().max() > 0.01
+
+
+def test_a_pixel_is_known_where_all_it_is_made_of_is():
+    known = torch.ones(1, 1, 128, 128, dtype=torch.bool)
+    known[..., 9, 30] = False
+    unknown = (~inpaint.known_at(known, 32))[0, 0].nonzero().tolist()
+    assert unknown == [[2, 7]]
+    assert inpaint.known_at(known, 128).equal(known)
+
+
+def test_masks_that_cannot_be_used(refuse, cat, mask, tmp_path):
+    def said(path) -> str:
+        return refuse("inpaint", cat, "--mask", path)
+
+    assert "there is no picture at" in said(tmp_path / "nothing.png")
+    (tmp_path / "text.png").write_text("no picture")
+    assert "text.png is not a readable picture" in said(tmp_path / "text.png")
+    Image.new("L", (57, 90)).save(tmp_path / "turned.png")
+    assert "turned.png has 57x90 pixels" in said(tmp_path / "turned.png")
+    assert "90x57; a mask of the same size would work" in said(tmp_path / "turned.png")
+    for colour, fault in ((0, "has nothing white"), (255, "is white all over")):
+        Image.new("L", (90, 57), colour).save(tmp_path / "plain.png")
+        assert f"plain.png {fault}" in said(tmp_path / "plain.png")
+    assert "--mask" in refuse("inpaint", cat)
+    assert "the prompt is empty" in refuse("inpaint", cat, "--mask", mask, "--to", " ")
+
+
 # Pictures of users
 
 
@@ -222,7 +308,9 @@ def test_the_middle_square_on_white(cat):
 
 
 @pytest.mark.parametrize(
-    "command", [("vary",), ("edit", *CAPTIONS), ("blend", "--text", "a star")], ids=lambda c: c[0]
+    "command",
+    [("vary",), ("edit", *CAPTIONS), ("blend", "--text", "a star"), ("inpaint", "--mask", "m.png")],
+    ids=lambda c: c[0],
 )
 def test_pictures_that_cannot_be_read(refuse, tmp_path, command):
     assert "there is no picture at" in refuse(*command, tmp_path / "nothing.png")

@@ -22,7 +22,9 @@ from minidalle2.manipulations.interpolation import between, interpolate, slerp, 
 from minidalle2.manipulations.inversion import (
     Latents, Walk, decode, decoder_noise, error_against_steps,
 )  # fmt: skip
-from minidalle2.manipulations.text_diff import LARGEST, direction, edit, turn
+from minidalle2.manipulations.text_diff import (
+    LARGEST, angle, direction, edit, fitting_theta, turn,
+)  # fmt: skip
 from minidalle2.manipulations.variations import repeated, vary
 from minidalle2.tokenizer import PromptTooLong
 from minidalle2.worlds.shapes.drawing import draw
@@ -39,10 +41,6 @@ def latents(tiny_dalle2) -> Latents:
     and rounding with it."""
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     return Latents(tiny_dalle2.clip.encode_image(images), torch.randn(2, 3, 32, 32))
-
-
-def angle(a, b):
-    return torch.atan2((b - (a * b).sum(-1, keepdim=True) * a).norm(dim=-1), (a * b).sum(-1))
 
 
 # Slerp
@@ -197,6 +195,22 @@ def test_theta_turns_towards_the_difference_and_keeps_x_T(tiny_dalle2, latents):
     torch.testing.assert_close((z_i * z_d).sum(1), (z_i * latents.z_i).sum(1))  # half of the way
     expected = decode(tiny_dalle2.decoder, Latents(z_i, latents.x_T), WALK)
     assert torch.equal(edit(tiny_dalle2.decoder, latents, z_d, LARGEST, WALK), expected)
+
+
+def test_the_fitting_theta_turns_by_the_angle_between_the_captions(tiny_dalle2, latents):
+    """Of the way to z_d, which for each picture is another one."""
+    clip, tokenizer = tiny_dalle2.clip, tiny_dalle2.tokenizer
+    old, new = ["a red circle", "a star"], ["a blue circle", "a star a"]
+    z_d = direction(clip, tokenizer, old, new)
+    theta = fitting_theta(clip, tokenizer, latents.z_i, old, new)
+    assert theta.shape == (2, 1) and (theta > 0).all()
+    apart = angle(*(clip.encode_text(tokenizer(texts)) for texts in (old, new)))
+    free = theta[:, 0] < LARGEST
+    assert free.any() and (theta[~free] == LARGEST).all()
+    turned = angle(latents.z_i, turn(latents.z_i, z_d, theta))
+    torch.testing.assert_close(turned[free], apart[free], atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="nothing would change"):
+        fitting_theta(clip, tokenizer, latents.z_i, old, old)
 
 
 @pytest.mark.parametrize("theta", [-0.01, 0.51, 25.0, math.nan])
@@ -409,7 +423,7 @@ def test_one_attribute_is_changed(name):
     first = getattr(wanted, name).reshape(200, -1)[:, 0]
     assert (first != getattr(scenes, name).reshape(200, -1)[:, 0]).all()
     assert not holds_held_out_pair(wanted).any()
-    old, new = measured._captions(scenes, name), measured._captions(wanted, name)
+    old, new = measured.full_captions(scenes), measured.full_captions(wanted)
     assert all(a != b for a, b in zip(old, new, strict=True))
     assert measured.VALUES[name][int(first[0])] in new[0]
 
@@ -433,6 +447,7 @@ def test_all_rows(tiny_dalle2, monkeypatch):
     """Of a machine that has learnt nothing: each has its count and a share of it."""
     monkeypatch.setattr(measured, "STEPS", (2, 3))
     monkeypatch.setattr(measured, "WALK", Walk(2))
+    monkeypatch.setattr(measured, "CLEARER", Walk(2, guidance=2.0))
     monkeypatch.setattr(measured, "BATCH", 2)
     judge = Judge(JudgeConfig(width=8))
     rows = list(measured.manipulation_rows(tiny_dalle2, judge, 3, 0))

@@ -10,7 +10,7 @@ from minidalle2.training.checkpoints import CheckpointError
 from minidalle2.training.release import release
 
 
-def test_half_precision_and_nothing_that_only_training_needs(tiny_dalle2, tmp_path):
+def test_eight_bits_and_nothing_that_only_training_needs(tiny_dalle2, tmp_path):
     run = save_tiny(tiny_dalle2, tmp_path / "run")
     (run / "decoder" / "training.safetensors").write_bytes(b"optimizers")
     megabytes = release(run, tmp_path / "weights")
@@ -21,17 +21,18 @@ def test_half_precision_and_nothing_that_only_training_needs(tiny_dalle2, tmp_pa
     assert megabytes == pytest.approx(sum(path.stat().st_size for path in files) / 1e6)
     for stage in MODELS:
         tensors = load_file(tmp_path / "weights" / stage / "model.safetensors").values()
-        assert {tensor.dtype for tensor in tensors} == {torch.float16}
+        assert {tensor.dtype for tensor in tensors} == {torch.float16, torch.float32, torch.int8}
 
 
-def test_what_is_shipped_draws_the_same(tiny_dalle2, tmp_path):
+def test_what_is_shipped_is_nearly_the_same(tiny_dalle2, tmp_path):
     run = save_tiny(tiny_dalle2, tmp_path / "run")
     release(run, tmp_path / "weights")
     shipped = DALLE2.load(tmp_path / "weights")
     for stage in MODELS:
         before = getattr(tiny_dalle2, stage).state_dict()
         for name, tensor in getattr(shipped, stage).state_dict().items():
-            torch.testing.assert_close(tensor, before[name], rtol=1e-3, atol=1e-6)
+            error = (tensor - before[name]).square().mean() / before[name].square().mean()
+            assert error < 1e-4, name  # 40 dB
 
 
 def test_emoji_weights_come_with_their_licences(tiny_dalle2, tmp_path):

@@ -25,6 +25,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, heads: int):
         super().__init__()
+        if heads < 1 or width % heads:
+            raise ValueError(f"{heads} heads can't share a width of {width}; a divisor of it can")
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)

@@ -12,8 +12,8 @@ from minidalle2.commands.manipulate import (
 from minidalle2.commands.options import make_folder, say_unseen
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
-from minidalle2.manipulations.inversion import Walk
-from minidalle2.manipulations.text_diff import direction, edit
+from minidalle2.manipulations.inversion import Latents, Walk
+from minidalle2.manipulations.text_diff import direction, edit, fitting_theta
 from minidalle2.pictures import to_uint8
 
 
@@ -23,22 +23,30 @@ def run(args: Namespace) -> None:
     z_d = direction(dalle2.clip, dalle2.tokenizer, [args.old], [args.new])
     say_unseen([args.old, args.new], dalle2.tokenizer, args.world)
     folder = make_folder(args.out)
+    latents = invert_all(dalle2, images, walk)
+    farthest = thetas_of(dalle2, latents, args)
     given = to_uint8(shrunk(images, args.size))
-    first = {_label(args, k): [picture] for k, picture in enumerate(given)}
-    frames = edited(dalle2, images, z_d, walk, args)
+    first = {_label(args, k, farthest[k]): [picture] for k, picture in enumerate(given)}
+    frames = edited(dalle2, latents, z_d, farthest, walk, args)
     finish(folder, frames, len(images) * args.frames, first, args.size)
 
 
+def thetas_of(dalle2: DALLE2, latents: Latents, args: Namespace) -> list[float]:
+    """How far each picture is turned at most: as asked for, or as far as the captions are apart."""
+    n = len(latents)
+    if args.theta is not None:
+        return [args.theta] * n
+    captions = [args.old] * n, [args.new] * n
+    return fitting_theta(dalle2.clip, dalle2.tokenizer, latents.z_i, *captions)[:, 0].tolist()
+
+
 def edited(
-    dalle2: DALLE2, images: Tensor, z_d: Tensor, walk: Walk, args: Namespace
-) -> Iterator[Drawn]:
-    """Of each picture `frames`, theta from 0 to the one asked for; a single frame has all of it."""
-    if args.frames == 1:
-        thetas = [args.theta]
-    else:
-        thetas = torch.linspace(0, args.theta, args.frames, dtype=torch.float64).tolist()
-    latents = invert_all(dalle2, images, walk)
-    jobs = [(k, theta) for k in range(len(images)) for theta in thetas]
+    dalle2: DALLE2, latents: Latents, z_d: Tensor, farthest: list[float], walk: Walk,
+    args: Namespace,
+) -> Iterator[Drawn]:  # fmt: skip
+    """Of each picture `frames`, theta from 0 to its farthest; a single frame has all of it."""
+    shares = [1.0] if args.frames == 1 else [i / (args.frames - 1) for i in range(args.frames)]
+    jobs = [(k, share * most) for k, most in enumerate(farthest) for share in shares]
     settings = settings_of(walk, args.size)
     for start in range(0, len(jobs), CHUNK):
         part = jobs[start : start + CHUNK]
@@ -46,15 +54,15 @@ def edited(
         theta = torch.tensor([[theta] for _, theta in part], device=dalle2.device)
         image32 = edit(dalle2.decoder, latents[rows], z_d, theta, walk)
         enlarged = enlarge(dalle2, image32, seeds, args.size)
-        for i, (k, share) in enumerate(part):
+        for i, (k, theta_k) in enumerate(part):
             path = args.images[k]
             about = {
-                "image": str(path), "from": args.old, "to": args.new, "theta": round(share, 6),
+                "image": str(path), "from": args.old, "to": args.new, "theta": round(theta_k, 6),
                 "seed": args.seed, "settings": settings,
             }  # fmt: skip
             file = file_of(start + i, path.stem, "to", args.new)
-            yield Drawn(file, _label(args, k), about, enlarged[i])
+            yield Drawn(file, _label(args, k, farthest[k]), about, enlarged[i])
 
 
-def _label(args: Namespace, k: int) -> str:
-    return f"{args.images[k].name}, {args.old} to {args.new}, theta to {args.theta:g}"
+def _label(args: Namespace, k: int, farthest: float) -> str:
+    return f"{args.images[k].name}, {args.old} to {args.new}, theta to {farthest:.2f}"

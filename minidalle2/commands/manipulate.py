@@ -1,4 +1,4 @@
-"""What `vary`, `blend` and `edit` share: pictures in, latents, and pictures of any size out."""
+"""What commands share that begin with pictures: reading them, latents, pictures of any size."""
 
 import time
 from argparse import Namespace

@@ -1,4 +1,4 @@
-"""The options of `vary`, `blend` and `edit`. Nothing here imports torch (see cli.py)."""
+"""The options of `vary`, `blend`, `edit` and `inpaint`. Nothing here imports torch (see cli.py)."""
 
 from argparse import ArgumentParser
 from pathlib import Path
@@ -49,15 +49,41 @@ def add_edit(parser: ArgumentParser) -> None:
         "--to", required=True, dest="new", metavar="TEXT", help="what they shall show"
     )
     parser.add_argument(
-        "--theta", type=theta, default=0.5, metavar="T",
+        "--theta", type=theta, metavar="T",
         help="how far to turn, in shares of the way to the difference of both texts: 0 to 0.5 "
-        "(default 0.5)",
+        "(default: by the angle between both texts)",
     )  # fmt: skip
     parser.add_argument(
         "--frames", type=integer(1, 10_000), default=5, metavar="F",
         help="pictures of each on the way from 0 to T; 1 is the end alone (default 5)",
     )  # fmt: skip
     _add_walk(parser)
+
+
+def add_inpaint(parser: ArgumentParser) -> None:
+    _add_images(parser, "+")
+    parser.add_argument(
+        "--mask", type=Path, required=True, metavar="MASK",
+        help="a picture of the same size: what is white there is drawn anew, the rest is kept",
+    )  # fmt: skip
+    parser.add_argument(
+        "--to", dest="new", metavar="TEXT",
+        help="what the whole picture shall show then (default: what it shows now)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-n", type=integer(1, 10_000), default=4, metavar="N",
+        help="pictures of each, with seeds S, S+1, … (default 4)",
+    )  # fmt: skip
+    add_seed(parser)
+    parser.add_argument(
+        "--steps", type=integer(1, 1000), default=25, metavar="K",
+        help="of the decoder, most of which are taken five times (default 25)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--guidance", type=guidance, default=2.0, metavar="G",
+        help="how closely the decoder follows what the picture shall show (default 2)",
+    )  # fmt: skip
+    add_drawn(parser)
 
 
 def _add_images(parser: ArgumentParser, nargs: str) -> None:

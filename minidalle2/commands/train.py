@@ -1,14 +1,20 @@
 """`minidalle2 train`: one stage, or all of them in order, with a progress bar."""
 
+import os
 import time
 from argparse import Namespace
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from minidalle2.commands.options import make_folder, pick_device
+from minidalle2.locks import InUse, locked
+from minidalle2.training.checkpoints import remove_unfinished
+from minidalle2.training.distributed import first_goes_ahead, is_first, own_device, together
+from minidalle2.training.execution import Execution
 from minidalle2.training.recipes import split_minutes
 from minidalle2.training.stages import ALL, STAGES, train_stage
 from minidalle2.worlds.folder.world import Folder
@@ -17,22 +23,34 @@ from minidalle2.worlds.world import World, label_of, open_world
 
 def run(args: Namespace) -> None:
     stages = chosen_stages(args.stage)
-    device = pick_device(args.device)
+    device = own_device(pick_device(args.device))
     folder = args.out or Path("runs") / label_of(args.world)
     if not args.resume:
         refuse_to_start_over(folder, stages)
-    world = open_and_tell(args.world)
-    make_folder(folder)
+    with together(device):
+        train_stages(args, stages, folder, device)
+
+
+def train_stages(
+    args: Namespace, stages: tuple[str, ...], folder: Path, device: torch.device
+) -> None:
+    with first_goes_ahead():
+        world = open_and_tell(args.world)
+        make_folder(folder)
     minutes = {args.stage: args.minutes}
     if args.minutes and args.stage == "all":
         minutes = split_minutes(list(stages), args.minutes)
+    execution = Execution(args.parts, args.recompute)
     spent = {}
-    for stage in stages:
-        try:
-            spent[stage] = train(stage, world, folder, args.profile, device, minutes.get(stage))
-        except KeyboardInterrupt as stop:
-            raise KeyboardInterrupt(where_it_stopped(folder, stage)) from stop
-    if len(spent) > 1:
+    with alone(folder, stages):
+        for stage in stages:
+            try:
+                spent[stage] = train(
+                    stage, world, folder, args.profile, device, minutes.get(stage), execution
+                )
+            except KeyboardInterrupt as stop:
+                raise KeyboardInterrupt(where_it_stopped(folder, stage)) from stop
+    if len(spent) > 1 and is_first():
         print(f"{'all':12}  {sum(spent.values()):6.1f} min, in {folder}")
 
 
@@ -47,7 +65,7 @@ def chosen_stages(name: str) -> tuple[str, ...]:
 def open_and_tell(name: str) -> World:
     """The world; what was found in a folder is printed."""
     world = open_world(name)
-    if isinstance(world, Folder):
+    if isinstance(world, Folder) and is_first():
         print(world.summary)
     return world
 
@@ -60,6 +78,28 @@ def refuse_to_start_over(folder: Path, stages: tuple[str, ...]) -> None:
                 f"{folder / stage} already holds a training of {stage}; go on with --resume, or "
                 "train into another folder with --out"
             )
+
+
+@contextmanager
+def alone(folder: Path, stages: tuple[str, ...]) -> Iterator[None]:
+    """Keep other processes from training these stages there; others they may train. What a kill
+    left half-written is removed. Raises ValueError where nothing can be written, or another
+    process trains one of the stages."""
+    if os.environ.get("RANK", "0") != "0":  # of torchrun's processes the first locks for all
+        yield
+        return
+    try:
+        with locked(folder / ".training.lock", [STAGES.index(stage) for stage in stages]):
+            for stage in stages:
+                written = folder if stage == "tokenizer" else folder / stage
+                if written.is_dir():
+                    remove_unfinished(make_folder(written))
+            yield
+    except InUse as error:
+        raise ValueError(
+            f"another process is training {STAGES[error.place]} in {folder}; wait until it has "
+            "ended or stop it, or train into another folder with --out"
+        ) from error
 
 
 def where_it_stopped(folder: Path, stage: str) -> str:
@@ -78,12 +118,14 @@ def train(
     profile: str,
     device: torch.device,
     minutes: float | None,
+    execution: Execution,
 ) -> float:
     """Train one stage to its end; → the minutes it took this time."""
     started, step = time.monotonic(), None
+    hidden = None if is_first() else True  # None: only on a terminal
     with (
-        closing(train_stage(stage, world, folder, profile, device, minutes)) as steps,
-        tqdm(desc=stage, unit="step", leave=False, disable=None) as bar,  # None: only on a terminal
+        closing(train_stage(stage, world, folder, profile, device, minutes, execution)) as steps,
+        tqdm(desc=stage, unit="step", leave=False, disable=hidden) as bar,
     ):
         for step in steps:
             if bar.total is None:  # steps of earlier sittings must not count for the rate
@@ -93,5 +135,6 @@ def train(
             bar.update()
     spent = (time.monotonic() - started) / 60
     ended = f", {step.step:,} steps, loss {step.loss:.4f}" if step else ""
-    print(f"{stage:12}  {spent:6.1f} min{ended}", flush=True)
+    if is_first():
+        print(f"{stage:12}  {spent:6.1f} min{ended}", flush=True)
     return spent

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minidalle2.dalle2 import DALLE2
 from minidalle2.diffusion.guidance import Denoiser
 from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.sampling import Noise, clip_to_image
 from minidalle2.diffusion.schedule import spaced_timesteps
+from minidalle2.manipulations.inversion import captionless
 
 
 @dataclass
@@ -22,6 +24,21 @@ class Resampling:
     steps: int = 25
     jump: int = 5  # levels that are gone down, and up again
     times: int = 5  # how often each is gone down; 1 is no resampling
+
+
+@torch.no_grad()
+def conditioned(
+    dalle2: DALLE2, images: Tensor, caption: str | None, seeds: list[int], guidance: float
+) -> Denoiser:
+    """The decoder bound to what each whole picture (B, 3, 32, 32) shall show: to a caption, with
+    the z_i that the prior draws for it; or, without one, to what CLIP sees in the picture now.
+
+    Raises as `generate` for a caption that is empty or too long.
+    """
+    if caption is None:
+        return captionless(dalle2.decoder, dalle2.clip.encode_image(images), guidance)
+    made = dalle2.generate([caption] * len(images), seeds, stop_after="image_embedding")
+    return dalle2.decoder.denoiser(made.image_embedding, made.tokens, guidance)
 
 
 def itinerary(resampling: Resampling) -> list[int]:

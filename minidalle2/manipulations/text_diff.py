@@ -2,7 +2,8 @@
 
 Paper: section 3.3, figure 5. z_d = normalise(z_t - z_t0), with z_t of the caption that is wanted
 and z_t0 of the one that describes the picture; z_i moves along the great circle to z_d, a share
-theta of the way, and is decoded from the x_T of the picture.
+theta of the way, and is decoded from the x_T of the picture. How far is too far? Past the picture
+that is wanted z_i leaves what the decoder has seen; `fitting_theta` stops there.
 """
 
 import torch
@@ -25,6 +26,35 @@ def direction(clip: CLIP, tokenizer: Tokenizer, old: list[str], new: list[str]) 
 
     Raises ValueError where two captions are empty or equal, PromptTooLong where one is too long.
     """
+    z_old, z_new = _embed(clip, tokenizer, old, new)
+    return F.normalize(z_new - z_old, dim=-1)
+
+
+@torch.no_grad()
+def fitting_theta(
+    clip: CLIP, tokenizer: Tokenizer, z_i: Tensor, old: list[str], new: list[str]
+) -> Tensor:
+    """z_i (B, E), captions as `direction` takes them → theta (B, 1) that turns z_i by the angle
+    between the two captions, at most LARGEST.
+
+    Not in the paper, which looked at a range of theta: but where CLIP fits, two captions are about
+    as far apart as two pictures of them. The angle is the more exact, the more the captions say.
+    """
+    z_old, z_new = _embed(clip, tokenizer, old, new)
+    z_d = F.normalize(z_new - z_old, dim=-1)
+    share = angle(z_old, z_new) / angle(z_i, z_d)
+    return share.clamp(max=LARGEST)[:, None]
+
+
+def angle(a: Tensor, b: Tensor) -> Tensor:
+    """(B, E), (B, E) unit vectors → (B,) radians; exact also near 0, where acos is not."""
+    return 2 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1))
+
+
+def _embed(
+    clip: CLIP, tokenizer: Tokenizer, old: list[str], new: list[str]
+) -> tuple[Tensor, Tensor]:
+    """→ z_t0, z_t (B, E), checked."""
     for a, b in zip(old, new, strict=True):
         if clean(a) == clean(b):
             raise ValueError(
@@ -33,8 +63,7 @@ def direction(clip: CLIP, tokenizer: Tokenizer, old: list[str], new: list[str]) 
             )
     device = next(clip.parameters()).device
     captions = [clean(caption) for caption in (*old, *new)]
-    z_old, z_new = clip.encode_text(tokenizer(captions).to(device)).chunk(2)
-    return F.normalize(z_new - z_old, dim=-1)
+    return clip.encode_text(tokenizer(captions).to(device)).chunk(2)
 
 
 def turn(z_i: Tensor, z_d: Tensor, theta: Tensor | float) -> Tensor:

@@ -5,18 +5,23 @@ full disk leaves the previous checkpoint whole. Whatever is wrong with a checkpo
 """
 
 import json
+import math
 import os
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from minidalle2.training.eight_bits import unpack
 
 FORMAT_VERSION = 1
+LEEWAY = 1 << 22  # weights that a config may describe beyond ten times those in its file
 
 
 class CheckpointError(RuntimeError):
@@ -33,12 +38,20 @@ def write_atomically(path: Path, write) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise CheckpointError(
             f"could not save {path}: {error}; what was saved there before is untouched. "
             "Free some space or choose another folder"
         ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what processes that were killed had begun to write; none may be writing there now."""
+    for path in folder.glob("*.tmp"):
+        with suppress(OSError):
+            path.unlink()
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -61,20 +74,40 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # on broken headers almost anything
         raise CheckpointError(
             f"{path} is truncated or not a safetensors file ({error}); restore it or train it again"
         ) from error
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in here is a fault of the file's content: one sentence about it."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:  # on nonsense, constructors and look-ups raise almost anything
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise CheckpointError(
+            f"{path} does not fit what it is to be used for ({said}); restore it or train it again"
+        ) from error
+
+
+def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return tensors
+
+
 def save_model(
-    folder: Path, stage: str, model: nn.Module, dtype: torch.dtype = torch.float32
+    folder: Path,
+    stage: str,
+    model: nn.Module,
+    packed: Callable[[dict[str, Tensor]], dict[str, Tensor]] = whole,
 ) -> None:
-    """Write a model with its config; `dtype` float16 halves what is shipped."""
+    """Write a model with its config; `packed` may make its tensors smaller, see eight_bits.py."""
     content = {"format_version": FORMAT_VERSION, "stage": stage, "config": asdict(model.config)}
     write_json(folder / "config.json", content)
-    tensors = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
-    write_tensors(folder / "model.safetensors", tensors, {"stage": stage})
+    write_tensors(folder / "model.safetensors", packed(model.state_dict()), {"stage": stage})
 
 
 def load_model(folder: Path, stage: str, config_class: type, model_class: type) -> Any:
@@ -83,14 +116,13 @@ def load_model(folder: Path, stage: str, config_class: type, model_class: type) 
     Raises CheckpointError for a missing, truncated, foreign or newer checkpoint.
     """
     config = read_config(folder, stage, config_class)
-    try:
-        model = model_class(config)
-    except (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError) as error:
-        raise CheckpointError(
-            f"{folder / 'config.json'} describes no {stage} that can be built ({error}); "
-            "restore it or train it again"
-        ) from error
     tensors, _ = read_tensors(folder / "model.safetensors")
+    try:
+        tensors = unpack(tensors)
+    except ValueError as error:
+        raise CheckpointError(f"{folder / 'model.safetensors'} is incomplete: {error}") from error
+    with reading(folder / "config.json"), no_larger_than(tensors, config):
+        model = model_class(config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != found:
@@ -99,8 +131,38 @@ def load_model(folder: Path, stage: str, config_class: type, model_class: type) 
             f"the weights in {folder} do not fit its config.json: {len(wrong)} tensors differ, "
             f"first {wrong[0]!r} (expected {expected.get(wrong[0])}, found {found.get(wrong[0])})"
         )
-    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    model.load_state_dict(tensors)
     return model.eval()
+
+
+@contextmanager
+def no_larger_than(tensors: dict[str, Tensor], config: Any) -> Iterator[None]:
+    """Stop a model that is built in here from filling the memory because of one wrong digit in its
+    config. Raises ValueError as soon as it is far larger than its weights in the file."""
+    held = sum(tensor.numel() for tensor in tensors.values())
+    most, built = 10 * held + LEEWAY, 0
+    numbers = [n for value in asdict(config).values() for n in _integers(value)]
+    if max(numbers, default=0) > 2 * math.isqrt(most):
+        raise ValueError(f"{max(numbers)} is too much for a model of {held:,} weights")
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal built
+        built += 0 if parameter is None else parameter.numel()
+        if built > most:
+            raise ValueError(f"it describes far more weights than the {held:,} beside it")
+
+    hook = register_module_parameter_registration_hook(count)  # before the memory is touched
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _integers(value: Any) -> list[int]:
+    if isinstance(value, dict | list | tuple):
+        inner = value.values() if isinstance(value, dict) else value
+        return [number for part in inner for number in _integers(part)]
+    return [value] if isinstance(value, int) else []
 
 
 def read_config(folder: Path, stage: str, config_class: type) -> Any:
@@ -114,7 +176,7 @@ def read_config(folder: Path, stage: str, config_class: type) -> Any:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version, found_stage, values = (content[k] for k in ("format_version", "stage", "config"))
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not a minidalle2 config ({type(error).__name__}: {error}); it needs "
             "format_version, stage and config"
@@ -131,7 +193,8 @@ def read_config(folder: Path, stage: str, config_class: type) -> Any:
         )
     if found_stage != stage:
         raise CheckpointError(f"{folder} holds a {found_stage!r} checkpoint, not a {stage!r} one")
-    return config_from_dict(config_class, values, where=str(path))
+    with reading(path):
+        return config_from_dict(config_class, values, where=str(path))
 
 
 def config_from_dict(config_class: type, values: dict, where: str) -> Any:

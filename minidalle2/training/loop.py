@@ -1,7 +1,8 @@
 """The training loop of every stage: a generator of steps, exact to the bit after a kill.
 
 All randomness of step n comes from one generator seeded with (seed, n), so a resumed run needs no
-memory of random states: it restores weights, average and optimisers, and goes on with step n.
+memory of random states: it restores weights, average and optimisers, and goes on with step n. Nor
+does the number of processes matter (distributed.py): each takes its rows of the same batch.
 """
 
 import ctypes
@@ -21,7 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from minidalle2.training.checkpoints import (
-    CheckpointError, read_tensors, save_model, write_atomically, write_tensors,
+    CheckpointError, read_tensors, reading, save_model, write_atomically, write_tensors,
+)  # fmt: skip
+from minidalle2.training.distributed import (
+    anyone, check_shared, drawn, is_first, mean, synchronised,
 )  # fmt: skip
 from minidalle2.training.ema import EMA
 from minidalle2.training.optimizer import build_optimizers
@@ -62,7 +66,8 @@ class Step:
     average: nn.Module  # the weights to draw with
 
 
-Data = Callable[[int, torch.Generator], Any]  # (batch size, generator) → a batch
+# (batch size, generator) → a batch, of which several processes each take their `share`
+Data = Callable[[int, torch.Generator], Any]
 Loss = Callable[[nn.Module, Any, torch.Generator], Tensor]  # (model, batch, generator) → scalar
 
 
@@ -87,6 +92,7 @@ def fit(
     """
     keep_freed_memory()
     run = _Run(model, recipe, folder, stage, core)
+    lossy = synchronised(model, loss)
     device = next(model.parameters()).device
     last_save = time.monotonic()
     with _delayed_interrupt() as interrupted:
@@ -95,16 +101,18 @@ def fit(
             generator = torch.Generator().manual_seed(recipe.seed * 10_000_019 + run.step)
             rate = learning_rate(run.step, run.total, recipe)
             batch = data(recipe.batch_size, generator)
-            with half_precision(device):
-                value = loss(model, batch, generator)
-            norm = run.optimise(value, rate)
-            run.seconds += time.monotonic() - started
+            check_shared(batch, recipe.batch_size)
+            with half_precision(device), drawn(recipe.batch_size):
+                value = lossy(batch, generator)
+            value_of_all = mean(value.item())
+            norm = run.optimise(value, value_of_all, rate)
+            run.seconds += mean(time.monotonic() - started)
             try:
-                yield run.record(value.item(), norm, rate)
+                yield run.record(value_of_all, norm, rate)
             except GeneratorExit:
                 run.save()
                 raise
-            if interrupted():
+            if anyone(interrupted()):
                 run.save()
                 raise KeyboardInterrupt
             if time.monotonic() - last_save > SAVE_EVERY_SECONDS:
@@ -156,13 +164,14 @@ class _Run:
         self.step, self.seconds, self.total = 0, 0.0, recipe.steps
         self.log: list[str] = []
         if (folder / "training.safetensors").exists():
-            self.restore()
+            with reading(folder / "training.safetensors"):
+                self.restore()
 
-    def optimise(self, value: Tensor, rate: float) -> float:
+    def optimise(self, value: Tensor, value_of_all: float, rate: float) -> float:
         """One step of the weights and of their average; returns the gradient's norm."""
-        if not math.isfinite(value.item()):
+        if not math.isfinite(value_of_all):
             raise TrainingError(
-                f"the {self.stage} loss became {value.item()} at step {self.step}; the last good "
+                f"the {self.stage} loss became {value_of_all} at step {self.step}; the last good "
                 f"checkpoint is in {self.folder}. Lower the learning rate "
                 f"(now {self.recipe.learning_rate}) and train again"
             )
@@ -192,6 +201,8 @@ class _Run:
         return Step(self.step, self.total, loss, norm, rate, self.seconds, average)
 
     def save(self) -> None:
+        if not is_first():
+            return
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.model.state_dict().items()}
         for i, optimizer in enumerate(self.optimizers):

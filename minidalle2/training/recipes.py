@@ -17,8 +17,8 @@ LAPTOP = {
     "judge": Recipe(steps=1_200, batch_size=128, learning_rate=2e-3),
     "autoregressive_prior": Recipe(steps=1_800, batch_size=256),
     "regression_prior": Recipe(steps=1_800, batch_size=256, learning_rate=2e-3),
+    "glide": Recipe(steps=700, batch_size=64, learning_rate=2e-3),  # goes on from the decoder
 }
-LAPTOP["glide"] = LAPTOP["decoder"]  # a twin is trained alike
 FULL = LAPTOP | {
     "prior": Recipe(steps=4_000, batch_size=256),
     "autoregressive_prior": Recipe(steps=4_000, batch_size=256),
@@ -26,13 +26,19 @@ FULL = LAPTOP | {
     "decoder": Recipe(steps=8_500, batch_size=128, restarts=(5_300,)),
     "upsampler64": Recipe(steps=6_000, batch_size=64),
     "upsampler128": Recipe(steps=6_000, batch_size=32),
+    "glide": Recipe(steps=800, batch_size=128, learning_rate=2e-3),
 }
-FULL["glide"] = FULL["decoder"]
 SMOKE = {
     stage: replace(recipe, steps=4, batch_size=8, warmup_steps=2)
     for stage, recipe in LAPTOP.items()
 }
-PROFILES = {"smoke": SMOKE, "laptop": LAPTOP, "full": FULL}
+# `minidalle2 speedrun` (docs/speedrun.md): scenes of one and two objects only, no upsamplers.
+SPEEDRUN = LAPTOP | {
+    "clip": Recipe(steps=700, batch_size=256),
+    "prior": Recipe(steps=1_500, batch_size=256),
+    "decoder": Recipe(steps=1_600, batch_size=64),
+}
+PROFILES = {"smoke": SMOKE, "laptop": LAPTOP, "full": FULL, "speedrun": SPEEDRUN}
 EMOJI = FULL | {
     "clip": Recipe(
         steps=9_000, batch_size=256, learning_rate=3e-3, weight_decay=0.1, restarts=(6_000,)
@@ -41,7 +47,6 @@ EMOJI = FULL | {
     "decoder": Recipe(steps=3_000, batch_size=128),
     "judge": Recipe(steps=4_000, batch_size=128, learning_rate=2e-3, weight_decay=0.05),
 }
-EMOJI["glide"] = EMOJI["decoder"]
 
 
 def recipe_of(world_name: str, profile: str, stage: str) -> Recipe:
@@ -60,7 +65,7 @@ LAPTOP_MINUTES = {
     "judge": 2.6,
     "autoregressive_prior": 9.0,  # by its pace beside the prior's, as the next
     "regression_prior": 2.0,
-    "glide": 22.0,  # as the decoder
+    "glide": 5.5,  # a quarter of the decoder's steps
 }
 
 

@@ -1,4 +1,4 @@
-"""A run's folder → weights to ship: half precision, nothing that only training needs.
+"""A run's folder → weights to ship: 8 bits a weight, nothing that only training needs.
 
 python -m minidalle2.training.release runs/shapes minidalle2/weights/shapes
 """
@@ -7,8 +7,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import torch
-
 from minidalle2.any_prior import PRIORS
 from minidalle2.dalle2 import MODELS
 from minidalle2.decoder import DecoderConfig
@@ -16,6 +14,7 @@ from minidalle2.evaluation.judging import judge_of
 from minidalle2.regression_prior import RegressionPrior, RegressionPriorConfig
 from minidalle2.glide import Glide
 from minidalle2.training.checkpoints import load_model, save_model
+from minidalle2.training.eight_bits import pack
 from minidalle2.worlds.emoji.names import data_folder
 
 
@@ -33,9 +32,7 @@ def release(run: Path, weights: Path) -> float:
         stages["judge"] = (judge.JudgeConfig, judge.Judge)
     for stage, classes in stages.items():
         if (run / stage).is_dir():
-            save_model(
-                weights / stage, stage, load_model(run / stage, stage, *classes), torch.float16
-            )
+            save_model(weights / stage, stage, load_model(run / stage, stage, *classes), pack)
     if weights.name == "emoji":  # whoever shares the weights owes the artists their credits
         shutil.copytree(data_folder() / "LICENSES", weights / "LICENSES", dirs_exist_ok=True)
     return sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) / 1e6

@@ -8,13 +8,14 @@ lowers the rank of CLIP's embeddings, which its autoregressive prior needs. A st
 gradient: the training loop and the optimisers need know nothing of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from minidalle2.training.gradients import gradients_of, trained, with_gradients
 from minidalle2.training.loop import Loss
 
 RHO = 0.1  # the paper's, where each gradient uphill was that of 64 pairs
@@ -25,7 +26,7 @@ def sharpness_aware(loss: Loss, rho: float = RHO) -> Loss:
 
     def sharp(model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
         value, gradients = sharpness_aware_gradient(model, loss, batch, generator, rho)
-        return _WithGradients.apply(value, gradients, *_trained(model))
+        return with_gradients(value, gradients, trained(model))
 
     return sharp
 
@@ -39,24 +40,14 @@ def sharpness_aware_gradient(
     Both passes get the same random numbers. Weights, buffers and generator are left as one pass at
     w leaves them, to the bit. If the loss uphill is no number, that is what comes back as the loss.
     """
-    parameters, state = _trained(model), generator.get_state()
+    parameters, state = trained(model), generator.get_state()
     value = loss(model, batch, generator)
-    uphill = _gradients(value, parameters)
+    uphill = gradients_of(value, parameters)
     with _moved(model, parameters, uphill, rho):
         generator.set_state(state)
         worse = loss(model, batch, generator)
-        gradients = _gradients(worse, parameters)
+        gradients = gradients_of(worse, parameters)
     return (value if worse.isfinite() else worse).detach(), gradients
-
-
-def _trained(model: nn.Module) -> list[nn.Parameter]:
-    return [p for p in model.parameters() if p.requires_grad]
-
-
-def _gradients(value: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    # What ran in float32 by a wish of its own would run backwards in bfloat16 under autocast.
-    with torch.autocast(value.device.type, enabled=False):
-        return list(torch.autograd.grad(value, parameters, allow_unused=True))
 
 
 @contextmanager
@@ -82,18 +73,3 @@ def _moved(
             for tensor, before in kept:
                 tensor.copy_(before)
         torch.clear_autocast_cache()
-
-
-class _WithGradients(torch.autograd.Function):
-    """A number whose backward pass gives each parameter the gradient that it came with."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, value: Tensor, gradients: list[Tensor | None], *parameters: Tensor
-    ) -> Tensor:
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(None if g is None else upstream * g for g in ctx.gradients)

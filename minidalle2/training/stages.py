@@ -1,12 +1,14 @@
 """What each stage trains on: its model, its data and a sheet that shows how it is doing.
 
 The stages train one after another; each loads what the earlier ones left in the run's folder:
-tokenizer → clip → the priors, decoder, glide; the upsamplers and the judge need none.
+tokenizer → clip → the priors, decoder → glide; the upsamplers and the judge need none.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -16,7 +18,7 @@ from minidalle2.autoregressive_prior import (
     VARIANCE_KEPT, AutoregressivePrior, autoregressive_prior_loss,
 )  # fmt: skip
 from minidalle2.clip import CLIP, CLIPConfig, clip_loss
-from minidalle2.decoder import Decoder
+from minidalle2.decoder import Decoder, DecoderConfig
 from minidalle2.degradation import blur, bsr
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
 from minidalle2.evaluation.judging import judge_of
@@ -26,8 +28,11 @@ from minidalle2.pictures import save_png, to_uint8
 from minidalle2.prior import Prior, prior_loss
 from minidalle2.regression_prior import RegressionPrior, regression_loss
 from minidalle2.tokenizer import Tokenizer
-from minidalle2.training.checkpoints import CheckpointError, load_model
+from minidalle2.training.accumulation import accumulated, clip_loss_of_all
 from minidalle2.training.alignment import AlignedDecoder, aligned_loss
+from minidalle2.training.checkpoints import CheckpointError, load_model
+from minidalle2.training.distributed import is_first, share, wait_for_all
+from minidalle2.training.execution import ONE_PASS, Execution, prepare
 from minidalle2.training.loop import Data, Loss, Recipe, Step, fit, half_precision, whole
 from minidalle2.training.recipes import recipe_of
 from minidalle2.training.sizes import sizes_of
@@ -43,13 +48,15 @@ SHEETS = 8  # sample sheets over a training
 
 @dataclass
 class Job:
-    """A stage made ready: the loop needs the first three, the eye the last."""
+    """A stage made ready: the loop needs the first three, the eye the fourth."""
 
     model: nn.Module
     data: Data
     loss: Loss
     sheet: Callable[[nn.Module], Tensor] | None = None  # → pictures (N, 3, S, S) in [-1, 1]
     core: Callable[[nn.Module], nn.Module] = whole  # the part of the model that is kept
+    # for a loss that is no mean over samples: how it is computed in so many parts
+    in_parts: Callable[[int], Loss] | None = None
 
 
 def train_stage(
@@ -59,22 +66,31 @@ def train_stage(
     profile: str,
     device: torch.device,
     minutes: float | None = None,
+    execution: Execution = ONE_PASS,
 ) -> Iterator[Step]:
     """Train one stage into folder/stage, yielding its steps; goes on where it was interrupted."""
     if stage == "tokenizer":
-        folder.mkdir(parents=True, exist_ok=True)
-        train_tokenizer(world).save(folder / "tokenizer.json")
+        if is_first():
+            folder.mkdir(parents=True, exist_ok=True)
+            train_tokenizer(world).save(folder / "tokenizer.json")
+        wait_for_all()
         return
     recipe = recipe_of(world.name, profile, stage)
     torch.manual_seed(recipe.seed)
     job = JOBS[stage](world, folder, device, recipe)
     job.model.to(device, memory_format=torch.channels_last)
+    prepare(job.model, execution)
+    loss = job.in_parts(execution.parts) if job.in_parts else accumulated(job.loss, execution.parts)
     if minutes is not None:
         recipe = replace(recipe, minutes=minutes, restarts=())
-    for step in fit(job.model, job.data, job.loss, recipe, folder / stage, stage, job.core):
-        yield step
-        if job.sheet and step.step % max(1, step.total // SHEETS) == 0:
-            _save_sheet(job.sheet(step.average), folder / stage / "samples" / f"{step.step:06}.png")
+    steps = fit(job.model, job.data, loss, recipe, folder / stage, stage, job.core)
+    with closing(steps):  # so that it saves before an error in a sheet is told
+        for step in steps:
+            yield step
+            if job.sheet and is_first() and step.step % max(1, step.total // SHEETS) == 0:
+                samples = folder / stage / "samples"
+                _save_sheet(job.sheet(step.average), samples / f"{step.step:06}.png")
+    wait_for_all()  # until the first has saved what the next stage loads
 
 
 def train_tokenizer(world: World) -> Tokenizer:
@@ -87,10 +103,11 @@ def clip_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -
 
     def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         images, captions = world.contrasting(n, generator)
-        return images.to(device), tokenizer.cut(captions).to(device)
+        images, tokens = share((images, tokenizer.cut(captions)))
+        return images.to(device), tokens.to(device)
 
     config = replace(sizes_of(world.name).clip, vocab_size=tokenizer.vocab_size)
-    return Job(CLIP(config), data, clip_loss)
+    return Job(CLIP(config), data, clip_loss, in_parts=clip_loss_of_all)
 
 
 def prior_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
@@ -131,14 +148,16 @@ def decoder_job(
     decoder.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
 
     @torch.no_grad()
-    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        images, captions = world.captioned(n, generator)
+    def seen(images: Tensor, captions: list[str]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         images = images.to(device)
         with half_precision(device):
             z_i, patches = clip.encode_patches(images)
         return images, z_i, tokenizer.cut(captions).to(device), patches
 
-    _, z_i, tokens, _ = data(32, torch.Generator().manual_seed(2))
+    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return seen(*share(world.captioned(n, generator)))
+
+    _, z_i, tokens, _ = seen(*world.captioned(32, torch.Generator().manual_seed(2)))
 
     @torch.no_grad()
     def sheet(model: Decoder) -> Tensor:
@@ -151,20 +170,27 @@ def decoder_job(
 
 
 def glide_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    """The decoder's job down to its random numbers, for the twin that never sees z_i."""
-    return decoder_job(world, folder, device, recipe, Glide)
+    """The decoder's job for the twin that never sees z_i. It starts with the decoder's weights, a
+    tenth of whose training had none: so it has had all of that training, and its own."""
+    job = decoder_job(world, folder, device, recipe, Glide)
+    decoder = load_model(folder / "decoder", "decoder", DecoderConfig, Decoder)
+    job.core(job.model).load_state_dict(decoder.state_dict())
+    return job
 
 
 def upsampler_job(world: World, size: int, device: torch.device) -> Job:
     """Quarter-size crops and their degraded halves."""
     schedule, degrade = ("cosine", blur) if size == 64 else ("linear", bsr)
 
-    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def crops(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         high = world.crops(n, generator, size)
         low = degrade(nn.functional.avg_pool2d(high, 2), generator)
         return high.to(device), low.to(device)
 
-    high, low = data(16, torch.Generator().manual_seed(2))
+    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return share(crops(n, generator))
+
+    high, low = crops(16, torch.Generator().manual_seed(2))
 
     @torch.no_grad()
     def sheet(model: Upsampler) -> Tensor:
@@ -179,7 +205,11 @@ def upsampler_job(world: World, size: int, device: torch.device) -> Job:
 def judge_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
     """Raises ValueError for a world that has no judge."""
     judge = judge_of(world.name)
-    return Job(judge.Judge(judge.JudgeConfig()), judge.judge_data, judge.judge_loss)
+
+    def data(n: int, generator: torch.Generator) -> Any:
+        return share(judge.judge_data(n, generator))
+
+    return Job(judge.Judge(judge.JudgeConfig()), data, judge.judge_loss)
 
 
 JOBS: dict[str, Callable[[World, Path, torch.device, Recipe], Job]] = {
@@ -215,7 +245,7 @@ def _embeddings(
     captions = [caption for part in parts for caption in part[2]]
 
     def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        rows = torch.randint(len(captions), (n,), generator=generator)
+        rows = share(torch.randint(len(captions), (n,), generator=generator))
         tokens = tokenizer.cut([captions[row] for row in rows.tolist()])
         return z_i[rows].to(device), z_t[rows].to(device), tokens.to(device)
 

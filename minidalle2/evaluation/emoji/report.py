@@ -13,6 +13,7 @@ from minidalle2.dalle2 import DALLE2
 from minidalle2.evaluation.emoji.copying import copying_rows, copying_sheet
 from minidalle2.evaluation.emoji.judge import Judge
 from minidalle2.evaluation.emoji.labels import core_members, scored
+from minidalle2.evaluation.emoji.manipulations import manipulation_rows
 from minidalle2.evaluation.emoji.naming import naming_rows
 from minidalle2.evaluation.emoji.prompts import (
     LANGUAGES, Drawn, draw_rows, judged, prompt_of, real_pictures, sample_rows,
@@ -23,7 +24,7 @@ from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.checkpoints import load_model
 from minidalle2.worlds.emoji.names import data_folder, drawings
 
-WHAT = ("judge", "clip", "prompts", "copying")
+WHAT = ("judge", "clip", "prompts", "copying", "manipulations")
 SPLITS = ("seen", "pairs")  # whose names the judge knows
 REAL = 2_000  # real drawings that the judge reads, of each split at most
 IN_SHEET, COLUMNS = 48, 8
@@ -42,11 +43,13 @@ def evaluate(
     `judge`: what the judge makes of real drawings, the ceiling of `prompts`. `clip`: zero-shot
     naming, for which tokenizer and CLIP are enough. `prompts`: pictures drawn of n prompts, for
     each language and split. `copying`: how many of those drawn of held-out pairs are near-copies
-    of a training picture. Sheets of what was drawn go into the folder `pictures`.
+    of a training picture. `manipulations`: n drawings from hand to hand. Sheets of what was
+    drawn go into the folder `pictures`.
     """
-    draws = bool({"prompts", "copying"} & set(what))
+    draws = bool({"prompts", "copying", "manipulations"} & set(what))
+    reads = bool({"judge", "prompts", "manipulations"} & set(what))
     dalle2 = DALLE2.load(folder, device) if draws else None
-    judge = load_judge("emoji", folder, device) if {"judge", "prompts"} & set(what) else None
+    judge = load_judge("emoji", folder, device) if reads else None
     drawn = cache(  # the same drawings are asked for in both languages
         lambda split, language: draw_rows(
             dalle2, sample_rows(core_members(split), n, seed), language
@@ -76,6 +79,8 @@ def evaluate(
             licences = data_folder() / "LICENSES"  # they must stay with the drawings
             shutil.copytree(licences, pictures / "LICENSES", dirs_exist_ok=True)
         yield from copying_rows(made)
+    if "manipulations" in what:
+        yield from manipulation_rows(dalle2, judge, n, seed)
 
 
 def prompt_rows(judge: Judge, drawn: Drawn, split: str, language: str) -> Iterator[dict]:

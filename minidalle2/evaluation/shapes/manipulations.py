@@ -4,8 +4,9 @@ Scenes are of the split `seen`, with one or two objects. Pictures are judged at 
 upsamplers: the judge's training had pictures as soft as that.
 """
 
+import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,9 +19,10 @@ from minidalle2.manipulations.interpolation import between
 from minidalle2.manipulations.inversion import (
     Latents, Walk, decode, decoder_noise, error_against_steps, invert, psnr,
 )  # fmt: skip
-from minidalle2.manipulations.text_diff import direction, edit
+from minidalle2.manipulations.text_diff import direction, edit, fitting_theta
 from minidalle2.manipulations.variations import vary
 from minidalle2.training.loop import half_precision
+from minidalle2.worlds.shapes.captions import describe
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.scenes import (
     BACKGROUNDS, COLOURS, SHAPES, SIZES, Scenes, holds_held_out_pair, sample_scenes,
@@ -29,8 +31,9 @@ from minidalle2.worlds.shapes.scenes import (
 STEPS = (10, 25, 50, 100)
 ENOUGH = 30.0  # dB of a picture that counts as rebuilt
 CLEARLY, SOME = 0.1, 0.01  # what differs clearly: some pixels' colours, by a tenth of their range
-ETAS, THETA, FRAMES = (0.5, 1.0), 0.5, 5
+ETAS, FRAMES = (0.5, 1.0), 5
 WALK = Walk(25)
+CLEARER = Walk(25, guidance=2.0)  # down only, for edits: shapes flip more often
 BATCH = 50
 VALUES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES, "background": BACKGROUNDS}
 
@@ -127,20 +130,23 @@ def interpolation_rows(dalle2: DALLE2, judge: Judge, n: int, seed: int) -> Itera
 
 
 def text_diff_rows(
-    dalle2: DALLE2, judge: Judge, attribute: str, n: int, seed: int, theta: float = THETA
+    dalle2: DALLE2, judge: Judge, attribute: str, n: int, seed: int
 ) -> Iterator[dict]:
-    """One attribute of a scene of one object changed by two short captions: does it flip, and does
-    everything else stay?"""
+    """One attribute of a scene of one object changed by two captions that say all of it: does it
+    flip, and does everything else stay? Turned as far as the captions are apart; with theta 0.5 for
+    all, sizes flipped in two thirds, and shapes were lost on the way."""
     scenes = _scenes(n, seed, ("one",))
     wanted = changed(scenes, attribute, torch.Generator().manual_seed(seed))
     pictures = _inverted(dalle2, scenes)
-    old, new = _captions(scenes, attribute), _captions(wanted, attribute)
+    old, new = full_captions(scenes), full_captions(wanted)
     edited = []
     for i in range(0, n, BATCH):
         rows = slice(i, i + BATCH)
-        z_d = direction(dalle2.clip, dalle2.tokenizer, old[rows], new[rows])
+        latents, captions = pictures.latents[rows], (old[rows], new[rows])
+        z_d = direction(dalle2.clip, dalle2.tokenizer, *captions)
+        theta = fitting_theta(dalle2.clip, dalle2.tokenizer, latents.z_i, *captions)
         with half_precision(dalle2.device):
-            edited.append(edit(dalle2.decoder, pictures.latents[rows], z_d, theta, WALK))
+            edited.append(edit(dalle2.decoder, latents, z_d, theta, CLEARER))
     kept = attributes_kept(wanted, read(judge, torch.cat(edited)))
     others = torch.cat([kept[name] for name in VALUES if name != attribute])
     yield _row(f"text diff, {attribute}: flipped", int(kept[attribute].sum()), n)
@@ -165,21 +171,14 @@ def changed(scenes: Scenes, attribute: str, generator: torch.Generator) -> Scene
     return new
 
 
-def _captions(scenes: Scenes, attribute: str) -> list[str]:
-    """As short as one types them: 'a red square', with the size or background if it is that."""
-    captions = []
-    for shape, colour, size, background in zip(
-        scenes.shape[:, 0].tolist(), scenes.colour[:, 0].tolist(), scenes.size[:, 0].tolist(),
-        scenes.background.tolist(), strict=True,
-    ):  # fmt: skip
-        noun = f"{COLOURS[colour]} {SHAPES[shape]}"
-        caption = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-        if attribute == "size":
-            caption = f"a {SIZES[size]} {noun}"
-        if attribute == "background":
-            caption += f" on a {BACKGROUNDS[background]} background"
-        captions.append(caption)
-    return captions
+def full_captions(scenes: Scenes) -> list[str]:
+    """All that there is to say, always in the same words: 'a small red circle in the center on a
+    white background'."""
+    everything = torch.ones(len(scenes), dtype=torch.bool)
+    said = replace(
+        scenes, says_sizes=everything, says_places=everything, says_background=everything
+    )
+    return [describe(said[k : k + 1], random.Random(0))[0] for k in range(len(said))]
 
 
 def attributes_kept(scenes: Scenes, answers: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
+MOST_PIXELS = 1 << 26  # 8192 x 8192; a file of some kilobytes can claim far more
 RUN_PROGRAMS = ("EPS", "WMF")  # formats that Pillow hands to another program
 
 
@@ -29,6 +30,8 @@ def _square(data: bytes, side: int) -> Image.Image:
         if image.format in RUN_PROGRAMS:
             raise ValueError(f"{image.format} is not read")
         image.draft(None, (2 * side, 2 * side))  # a JPEG need not be decoded any larger
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels are too many")
         image.load()
         picture = rgb(ImageOps.exif_transpose(image))
     short = min(picture.size)
@@ -53,10 +56,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     White is 65535 in a 16-bit mode; else the least of 1 (floats only), 255, 65535 that holds all
     values.
     """
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    values = np.nan_to_num(np.array(image, dtype=np.float32), copy=False)
     if image.mode.startswith("I;16"):
         white = 65535.0
     else:
         tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
         white = next((top for top in tops if values.max() <= top), values.max())
-    return Image.fromarray((values / white * 255).clip(0, 255).round().astype(np.uint8))
+    values *= 255 / white  # in place: a large picture is large enough once
+    return Image.fromarray(values.clip(0, 255, out=values).round(out=values).astype(np.uint8))

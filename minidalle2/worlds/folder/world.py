@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minidalle2.dalle2 import clean
+from minidalle2.locks import locked
 from minidalle2.worlds.folder.decode import square
 from minidalle2.worlds.folder.metadata import Report, read_metadata
 from minidalle2.worlds.stored import (
@@ -28,6 +29,8 @@ from minidalle2.worlds.variation import varied
 SPLITS = ("train", "held_out")
 HELD_OUT = 0.05  # of the pictures, about
 HELD_OUT_FROM = 20  # with at least so many pictures, one at least is held out
+LETTERS = 2_000  # of a caption that are kept; models read the first 64 tokens or so
+MOST_BYTES = 1 << 29  # of a picture's file; what is larger counts as unreadable
 FEW = 300  # with fewer pictures, the summary says what to expect
 GROUP = 8  # neighbours among near misses, as in the shapes world
 # As Hugging Face names them: pictures in a folder of such a name are held out, all of them.
@@ -155,16 +158,20 @@ def _read(root: Path, cache: Path) -> tuple[list[str], list[str], Report, Stored
     index, pixels = cache / f"{kept}.json", cache / f"{kept}.u8"
     found = _index_of(index, pixels)
     if found is None:
-        _keep(root, listed, pixels, index)
-        _forget_older(cache, f"folder-{place}-", kept)
-        found = _index_of(index, pixels)
+        cache.mkdir(parents=True, exist_ok=True)
+        with locked(cache / f"folder-{place}.lock", wait=True):  # two may open a folder at once
+            found = _index_of(index, pixels)
+            if found is None:
+                _keep(root, listed, pixels, index)
+                _forget_older(cache, f"folder-{place}-", (index, pixels))
+                found = _index_of(index, pixels)
     for problem, names in found["problems"].items():
         report.problems.setdefault(problem, []).extend(names)
     files = found["files"]
     if not files:
         detail = f": {report}" if report.problems else ", its metadata is empty"
         raise ValueError(f"there is no usable picture in {root}{detail}")
-    captions = [clean(listed[file]) for file in files]
+    captions = [clean(listed[file])[:LETTERS] for file in files]
     return files, captions, report, Stored(pixels, len(files))
 
 
@@ -204,6 +211,8 @@ def _decoded(
     seen: set[bytes] = set()
     for file in tqdm(listed, desc=root.name, unit="picture", disable=None):
         try:
+            if (root / file).stat().st_size > MOST_BYTES:
+                raise ValueError("too large")
             data = (root / file).read_bytes()
             digest = hashlib.sha256(data).digest()
             if digest in seen:
@@ -218,9 +227,9 @@ def _decoded(
         yield picture
 
 
-def _forget_older(cache: Path, prefix: str, name: str) -> None:
-    """What was kept of an earlier state of this folder."""
+def _forget_older(cache: Path, prefix: str, kept: tuple[Path, Path]) -> None:
+    """What was kept of an earlier state of this folder, and what a kill left half-written."""
     for path in cache.glob(f"{prefix}*"):
-        if not path.name.startswith(name):
+        if path not in kept:
             with suppress(OSError):  # Windows keeps a file that is open
                 path.unlink()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from minidalle2.worlds.shapes.scenes import (
-    BACKGROUNDS, COLOURS, JITTER, PLACE_X, PLACE_Y, SHAPES, SIZES, SLOTS, WORDS, Scenes,
+    BACKGROUNDS, COLOURS, JITTER, KINDS, PLACE_X, PLACE_Y, SHAPES, SIZES, SLOTS, WORDS, Scenes,
     draw_places, holds_held_out_combination, holds_held_out_pair, sample_scenes,
 )  # fmt: skip
 
@@ -19,9 +19,11 @@ CHANGES = (
 GROUP = len(CHANGES)
 
 
-def sample_near_misses(n: int, generator: torch.Generator) -> Scenes:
+def sample_near_misses(
+    n: int, generator: torch.Generator, kinds: tuple[str, ...] = KINDS
+) -> Scenes:
     """n training scenes in groups of GROUP neighbours; their captions say everything."""
-    base = sample_scenes(-(-n // GROUP), "train", generator)
+    base = sample_scenes(-(-n // GROUP), "train", generator, kinds)
     base.says_sizes[:] = base.says_places[:] = base.says_background[:] = True
     base = base[torch.arange(len(base)).repeat_interleave(GROUP)[:n]]
     scenes = _change_once(base, generator)

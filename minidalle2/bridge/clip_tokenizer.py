@@ -1,0 +1,144 @@
+"""CLIP's own tokenizer (Radford et al. 2021): lower-case byte-pair encoding of words.
+
+Its merges, 48,894 of them, come with every package that holds a CLIP (bpe_simple_vocab_16e6.txt,
+or merges.txt). Unlike tokenizer.py's, a word ends in a mark, spaces are lost, and ids are those
+that published weights were trained with. Left out: the repair of mojibake (ftfy).
+"""
+
+import gzip
+import html
+import importlib.util
+import re
+import unicodedata
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from minidalle2.tokenizer import BYTES, PromptTooLong, merge
+from minidalle2.training.checkpoints import CheckpointError
+
+PAD = 0  # also the id of a "!" that does not end a word; what follows a text's end is never read
+END_OF_WORD = "</w>"
+MERGES = ("merges.txt", "bpe_simple_vocab_16e6.txt", "bpe_simple_vocab_16e6.txt.gz")
+PACKAGES = ("open_clip", "dalle2_pytorch", "clip")  # that bring the merges along
+# GPT-2 writes bytes as printable characters: those that are none become letters from Ā up.
+_LETTERS = [chr(b) if i < 188 else chr(256 + i - 188) for i, b in enumerate(BYTES)]
+_LETTER_OF_BYTE = dict(zip(BYTES, _LETTERS, strict=True))
+_CONTRACTION = re.compile("'(?:s|t|re|ve|m|ll|d)", re.IGNORECASE)
+_SAME_KIND = re.compile("L+|N|o+| +")
+
+
+class CLIPTokenizer:
+    """What `generate` asks of a tokenizer. Start and end have the two largest ids."""
+
+    def __init__(self, merges: list[tuple[str, str]], context_length: int = 77):
+        words = (
+            _LETTERS + [letter + END_OF_WORD for letter in _LETTERS] + list(map("".join, merges))
+        )
+        self.context_length = context_length  # most tokens of a text, start and end included
+        self.vocab_size = len(words) + 2
+        self.start, self.end = len(words), len(words) + 1
+        self._words = words
+        self._id = {word: i for i, word in enumerate(words)}
+        self._rank = {pair: i for i, pair in enumerate(merges)}
+
+    @classmethod
+    def load(cls, path: Path, vocab_size: int, context_length: int) -> "CLIPTokenizer":
+        """From a list of merges, one a line after a heading, cut to what `vocab_size` has room for.
+
+        Raises CheckpointError where it has too few."""
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8") as file:
+            lines = file.read().split("\n")[1:]
+        needed = vocab_size - 2 * len(BYTES) - 2
+        merges = [tuple(line.split()) for line in lines[: max(needed, 0)] if line]
+        if len(merges) != needed or any(len(pair) != 2 for pair in merges):
+            raise CheckpointError(
+                f"{path} has {len(merges)} merges, but CLIP's vocabulary of {vocab_size} is made "
+                f"of {needed}; take the file that belongs to this CLIP"
+            )
+        return cls(merges, context_length)
+
+    def encode(self, text: str) -> list[int]:
+        """Text → ids without start and end."""
+        text = html.unescape(html.unescape(text))
+        return [i for piece in pieces(" ".join(text.lower().split())) for i in self._encode(piece)]
+
+    def decode(self, ids: list[int]) -> str:
+        """Ids → text, each word with a space after it."""
+        byte_of = {letter: byte for byte, letter in _LETTER_OF_BYTE.items()}
+        letters = "".join(self._words[i] for i in ids if i < self.start)
+        words = letters.split(END_OF_WORD)
+        return " ".join(
+            bytes(byte_of[c] for c in word).decode(errors="replace") for word in words
+        ).strip()
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        """Texts → (B, context_length) ids. Raises PromptTooLong."""
+        rows = [self.encode(text) for text in texts]
+        for text, row in zip(texts, rows, strict=True):
+            if len(row) > self.context_length - 2:
+                raise PromptTooLong(
+                    f"the prompt {text[:40]!r}… has {len(row) + 2} tokens, but CLIP reads at most "
+                    f"{self.context_length}; shorten it"
+                )
+        return self._padded(rows)
+
+    def cut(self, texts: list[str]) -> Tensor:
+        """As a call, but a text that is too long loses its end."""
+        return self._padded([self.encode(text)[: self.context_length - 2] for text in texts])
+
+    def unseen_words(self, text: str) -> list[str]:
+        """None: what published weights have seen is not known."""
+        return []
+
+    def _padded(self, rows: list[list[int]]) -> Tensor:
+        tokens = torch.full((len(rows), self.context_length), PAD)
+        for i, row in enumerate(rows):
+            tokens[i, : len(row) + 2] = torch.tensor([self.start, *row, self.end])
+        return tokens
+
+    def _encode(self, piece: str) -> list[int]:
+        """The earliest merge, again and again."""
+        word = [_LETTER_OF_BYTE[byte] for byte in piece.encode()]
+        word[-1] += END_OF_WORD
+        while len(word) > 1:
+            pair = min(zip(word, word[1:], strict=False), key=lambda p: self._rank.get(p, 1 << 30))
+            if pair not in self._rank:
+                break
+            word = merge(word, pair, "".join(pair))
+        return [self._id[part] for part in word]
+
+
+def pieces(text: str) -> list[str]:
+    """'s and its like, runs of letters, single digits, runs of anything else but spaces."""
+    kinds = "".join(map(_kind, text))
+    found, i = [], 0
+    while i < len(text):
+        match = _CONTRACTION.match(text, i) or _SAME_KIND.match(kinds, i)
+        if kinds[i] != " ":
+            found.append(text[i : match.end()])
+        i = match.end()
+    return found
+
+
+def _kind(character: str) -> str:
+    category = unicodedata.category(character)[0]
+    return category if category in "LN" else " " if character.isspace() else "o"
+
+
+def find_merges(folder: Path) -> Path:
+    """The merges beside the weights or, failing that, those of an installed package."""
+    folders = [folder]
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)  # finds it without importing it
+        if spec is not None and spec.origin:
+            folders += [Path(spec.origin).parent, Path(spec.origin).parent / "data"]
+    for path in (folder / name for folder in folders for name in MERGES):
+        if path.is_file():
+            return path
+    raise CheckpointError(
+        f"there are no merges of CLIP's tokenizer in {folder}; copy bpe_simple_vocab_16e6.txt.gz "
+        "from OpenAI's CLIP there, or install open_clip_torch, which brings it along"
+    )

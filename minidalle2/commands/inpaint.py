@@ -1,0 +1,94 @@
+"""`minidalle2 inpaint`: pictures and a mask → each with what is white in the mask drawn anew."""
+
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minidalle2.commands.manipulate import (
+    SIDE, enlarge, file_of, finish, load, read_images, settings_of, shrunk,
+)  # fmt: skip
+from minidalle2.commands.options import make_folder, say_unseen
+from minidalle2.commands.results import CHUNK, Drawn
+from minidalle2.dalle2 import DALLE2
+from minidalle2.manipulations.inpainting import Resampling, conditioned, inpaint
+from minidalle2.manipulations.inversion import Walk, decoder_noise
+from minidalle2.pictures import load_square, size_of, to_uint8
+
+WHITE = 128  # of 255, and more
+GRAY = 0.0  # in [-1, 1]: what the grid shows where something is to come
+
+
+def run(args: Namespace) -> None:
+    images = read_images(args.images)
+    known = read_mask(args.mask, args.images)
+    dalle2, walk = load(args)
+    if args.new:
+        say_unseen([args.new], dalle2.tokenizer, args.world)
+    folder = make_folder(args.out)
+    kept = shrunk(images, args.size).masked_fill(~known_at(known, args.size), GRAY)
+    first = {_label(args, k): [picture] for k, picture in enumerate(to_uint8(kept))}
+    total = len(images) * args.n
+    finish(folder, inpainted(dalle2, images, known, walk, args), total, first, args.size)
+
+
+def read_mask(path: Path, images: list[Path]) -> Tensor:
+    """→ (1, 1, 128, 128), True where the pictures are kept: the mask is not white there. Raises
+    ValueError for a mask that is no picture, of another size, or white all over or nowhere."""
+    known = load_square(path, SIDE).float().mean(0) < WHITE
+    for image in images:
+        if size_of(path) != size_of(image):
+            (w, h), (width, height) = size_of(path), size_of(image)
+            raise ValueError(
+                f"the mask {path} has {w}x{h} pixels, but {image} has {width}x{height}; a mask of "
+                "the same size would work"
+            )
+    if known.all() or not known.any():
+        fault = "has nothing white" if known.all() else "is white all over"
+        raise ValueError(
+            f"the mask {path} {fault} in its middle square; paint white what is to be drawn anew, "
+            "and black what is to stay"
+        )
+    return known[None, None]
+
+
+def known_at(known: Tensor, size: int) -> Tensor:
+    """(1, 1, 128, 128) bool → (1, 1, size, size): a pixel is known where all it is made of is."""
+    return F.max_pool2d((~known).float(), SIDE // size) == 0
+
+
+def inpainted(
+    dalle2: DALLE2, images: Tensor, known: Tensor, walk: Walk, args: Namespace
+) -> Iterator[Drawn]:
+    """n of each picture, with seeds S, S + 1, …; what is known comes from the given pictures, at
+    every size."""
+    decoder, resampling = dalle2.decoder, Resampling(walk.steps)
+    small = shrunk(images, decoder.config.image_size).to(dalle2.device)
+    known32 = known_at(known, decoder.config.image_size).to(dalle2.device)
+    given, known_here = to_uint8(shrunk(images, args.size)), known_at(known, args.size)
+    jobs = [(k, args.seed + i) for k in range(len(images)) for i in range(args.n)]
+    settings = settings_of(walk, args.size)
+    for start in range(0, len(jobs), CHUNK):
+        part = jobs[start : start + CHUNK]
+        rows, seeds = [k for k, _ in part], [seed for _, seed in part]
+        denoise = conditioned(dalle2, small[rows], args.new, seeds, walk.guidance)
+        image32 = inpaint(
+            decoder.diffusion, denoise, small[rows], known32, resampling, decoder_noise(seeds)
+        )
+        enlarged = enlarge(dalle2, image32, seeds, args.size)
+        finished = torch.where(known_here, given[rows], enlarged)
+        for i, (k, seed) in enumerate(part):
+            path = args.images[k]
+            about = {
+                "image": str(path), "mask": str(args.mask), "to": args.new, "seed": seed,
+                "settings": settings,
+            }  # fmt: skip
+            file = file_of(start + i, path.stem, *([args.new] if args.new else []))
+            yield Drawn(file, _label(args, k), about, finished[i])
+
+
+def _label(args: Namespace, k: int) -> str:
+    return f"{args.images[k].name}, what is gray drawn anew" + (f": {args.new}" if args.new else "")

@@ -1,0 +1,1 @@
+"""minidalle2 beside its peers, on one machine: `python -m tests.benchmarks --help`."""
