@@ -48,7 +48,7 @@ SECTIONS = [
 ]  # fmt: skip
 # Notebooks that the map already names and that are still to come.
 COMING = {
-    "manipulations", "probing", "evaluation_and_guidance", "autoregressive_prior",
+    "manipulations", "probing", "evaluation_and_guidance",
     "clip_variants",
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from minidalle2.teaching.checks.compare import call, compare
 
 
 def check_to_buckets(to_buckets: Callable, seed: int = 0) -> None:
-    """to_buckets(values, edges) → (N,) bucket numbers; what lies outside goes to the end buckets."""
+    """to_buckets(values, edges) → (N,) bucket numbers; outside, the end buckets."""
     generator = torch.Generator().manual_seed(seed)
     edges = torch.tensor([-1.0, -0.25, 0.0, 0.5, 2.0])
     # Two inside each bucket, one on an inner edge, and one beyond each end.
