@@ -92,7 +92,7 @@ def written():
 
 def test_the_autoregressive_prior_draws_as_well(dalle2, written, judge):
     """Within 5 points of the diffusion prior, and three standard errors of so few prompts."""
-    n = 32
+    n = 24
     shares = [
         prompt_row(machine, judge, "two objects", n, 78, ONE_DRAWING)["accuracy"]
         for machine in (dalle2, written)
