@@ -15,9 +15,9 @@ import torch.nn.functional as F
 
 from minidalle2.teaching import students
 from minidalle2.teaching.checks import (
-    bug_museum, clip, clip_space, clip_variants, compare, data, decoder, diffusion,
-    evaluation_and_guidance, prior, probing, real_pictures, text_to_emoji, text_to_image, tokens,
-    upsamplers, your_own_folder,
+    autoregressive_prior, bug_museum, clip, clip_space, clip_variants, compare, data, decoder,
+    diffusion, evaluation_and_guidance, prior, probing, real_pictures, text_to_emoji, text_to_image,
+    tokens, upsamplers, your_own_folder,
 )  # fmt: skip
 from minidalle2.teaching.checks.compare import CheckFailed
 from minidalle2.teaching.students import student_copy
@@ -203,6 +203,26 @@ WRONG = {
         (prior.check_best_candidate, lambda c, z: c[:, 0], "first is taken"),
         (prior.check_sequence, lambda t, z, s, n, q: torch.cat(
             (torch.stack((z, s, n, q.expand(2, 4)), 1), t), 1), "caption comes first"),
+    ],
+    "08": [
+        (autoregressive_prior.check_to_buckets,
+         lambda v, e: torch.bucketize(v, e, right=True) - 1, "has no bucket"),
+        (autoregressive_prior.check_to_buckets,
+         lambda v, e: (v[:, None] > e[1:-1]).sum(1), "begins there"),
+        (autoregressive_prior.check_first_components,
+         lambda v, m, c: m + v @ c[:2], "not of length 1"),
+        (autoregressive_prior.check_first_components,
+         lambda v, m, c: F.normalize(v @ c[:2], dim=-1), "directions from the mean"),
+        (autoregressive_prior.check_known_and_asked, lambda b: (b, b), "nothing is said after it"),
+        (autoregressive_prior.check_known_and_asked,
+         lambda b: (b[:, :-1], b[:, 1:]), "the prefix says it"),
+        (autoregressive_prior.check_pick, lambda z, c: z.argmax(-1), "likeliest"),
+        (autoregressive_prior.check_pick,
+         lambda z, c: (z.softmax(-1) < c[:, None]).sum(-1), "are not summed"),
+        (autoregressive_prior.check_wish, lambda p, c, n: (c * n).long().clamp(max=n - 1),
+         "the lower ones"),
+        (autoregressive_prior.check_wish,
+         lambda p, c, n: ((p + (1 - p) * c) * n).long(), "does not exist"),
     ],
     "09": [
         (decoder.check_guide, lambda c, u, s: c + s * (c - u), "scale 1 should be"),

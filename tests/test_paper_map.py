@@ -47,7 +47,7 @@ SECTIONS = [
     "§5.5", "§7", "App. A", "App. B", "App. C", "App. D",
 ]  # fmt: skip
 # Notebooks that the map already names and that are still to come.
-COMING = {"manipulations", "autoregressive_prior"}
+COMING = {"manipulations"}
 
 
 def rows(text: str) -> Iterator[tuple[str, list[str]]]:

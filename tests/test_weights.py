@@ -10,12 +10,18 @@ import torch
 from minidalle2.dalle2 import DALLE2, WEIGHTS, Sampling
 from minidalle2.evaluation.judging import load_judge
 from minidalle2.evaluation.shapes import manipulations, pca_reconstruction, three_rows
+from minidalle2.evaluation.shapes.drawn import ONE_DRAWING
 from minidalle2.evaluation.shapes.judge import HEADS, answers_of, read
 from minidalle2.evaluation.shapes.prompts import follows, prompt_row
 from minidalle2.evaluation.shapes.report import _pictures_read
 from minidalle2.evaluation.shapes.retrieval import recall_at_1
+from minidalle2.evaluation.similarity import draw as draw_candidates
+from minidalle2.evaluation.similarity import embedded, similarity_row
+from minidalle2.regression_prior import RegressionPrior, RegressionPriorConfig
+from minidalle2.training.checkpoints import load_model
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.scenes import sample_scenes
+from minidalle2.worlds.world import open_world
 
 SHAPES = WEIGHTS / "shapes"
 RESULTS = Path(__file__).parent.parent / "docs" / "results.json"
@@ -80,6 +86,43 @@ def test_the_prior_draws_better_than_the_text_embedding(dalle2, judge):
     rows = three_rows.three_rows(dalle2, judge, 24, seed=0)
     assert three_rows.prior_wins(rows), rows
     assert rows[0]["accuracy"] < rows[1]["accuracy"]  # the caption alone is the least
+
+
+@pytest.fixture(scope="module")
+def written():
+    return DALLE2.load(SHAPES, prior="autoregressive")
+
+
+def test_the_autoregressive_prior_draws_as_well(dalle2, written, judge):
+    """Within 5 points of the diffusion prior, and three standard errors of so few prompts."""
+    n = 24
+    shares = [
+        prompt_row(machine, judge, "two objects", n, 78, ONE_DRAWING)["accuracy"]
+        for machine in (dalle2, written)
+    ]
+    spread = sum(max(share * (1 - share), 0.02) / n for share in shares) ** 0.5
+    assert shares[1] >= shares[0] - 0.05 - 3 * spread
+
+
+def test_the_autoregressive_prior_writes_what_was_asked_for(written):
+    """Its components hold z_i, its draws fit their own caption and no other, and they differ."""
+    models = open_world("shapes"), written.clip, written.tokenizer
+    pairs = embedded(*models, 32, 5, "seen")
+    prior = written.prior
+    assert (prior.decode(prior.encode(pairs.z_i)) * pairs.z_i).sum(-1).min() > 0.98
+    row = similarity_row("", draw_candidates(prior, pairs, 4, 1.0)[0], pairs)
+    assert row["to true"] > 0.8 and row["to unrelated"] < 0.4 and row["diversity"] < 0.99
+
+
+def test_the_regression_prior_answers_the_mean(dalle2):
+    """As near to the true z_i as a prior can be, nearer to the text than real pictures are."""
+    pairs = embedded(open_world("shapes"), dalle2.clip, dalle2.tokenizer, 64, 5, "seen")
+    mlp = load_model(
+        SHAPES / "regression_prior", "regression_prior", RegressionPriorConfig, RegressionPrior
+    )
+    row = similarity_row("", draw_candidates(mlp, pairs, 2, 1.0)[0], pairs)
+    assert row["to true"] > 0.88 and row["diversity"] > 0.9999
+    assert row["to text"] > (pairs.z_i * pairs.z_t).sum(-1).mean()
 
 
 def test_attributes_appear_with_the_components_of_z_i(dalle2, judge, monkeypatch):

@@ -1,8 +1,8 @@
 """What a package costs before it does anything: import time, installed size, lines to read.
 
 Torch counts for nobody. Sizes are those of a package and of all that it requires and that is
-installed here (no torchvision, no timm). Lines are those of all functions outside torch, numpy
-and the standard library that run from a prompt to its pixels: what one has to read. Imports don't count.
+installed here (no torchvision, no timm). Lines are those of all functions outside torch, numpy and
+the standard library that run from a prompt to its pixels: what one has to read, imports aside.
 """
 
 import re
