@@ -99,13 +99,15 @@ class DALLE2:
         """Raises CheckpointError where the stages in `folder` come from different trainings."""
         needed = {
             "vocab_size": self.tokenizer.vocab_size,
-            "context_length": self.tokenizer.context_length,
             "clip_embedding": self.clip.config.embedding,
             "image_size": 32,
         }
         stages = {"clip": self.clip, prior_stage: self.prior, "decoder": self.decoder}
+        longest = {"context_length": self.tokenizer.context_length}
         for stage, model in stages.items():
             refuse_unless(vars(model.config), needed, folder / stage)
+            if getattr(model.config, "context_length", 0) < self.tokenizer.context_length:
+                refuse_unless(vars(model.config), longest, folder / stage)  # positions are lacking
         for size in (64, 128):
             stage = f"upsampler{size}"
             refuse_unless(vars(getattr(self, stage).config), {"size": size}, folder / stage)
