@@ -144,6 +144,21 @@ def test_a_config_far_larger_than_its_weights(weights, configs, monkeypatch, sta
     assert sum(filled) < 10**8 and time.process_time() - started < 10
 
 
+@pytest.mark.parametrize(
+    ("file", "name", "value"),
+    [
+        ("tokenizer.json", "context_length", 100), ("decoder/config.json", "image_size", 40),
+        ("clip/config.json", "heads", 3), ("decoder/config.json", "timesteps", 1),
+    ],
+)  # fmt: skip
+def test_what_fits_its_weights_but_not_the_rest(draws, weights, file, name, value):
+    """No tensor has another shape with these, so that only drawing would go wrong."""
+    content = json.loads((weights / file).read_text())
+    content.get("config", content)[name] = value
+    (weights / file).write_text(json.dumps(content))
+    assert draws("a " * 60 if file == "tokenizer.json" else "a red circle") == 2
+
+
 def broken(whole: bytes, rng: random.Random) -> bytes:
     """Bytes changed, cut out, doubled, or cut off."""
     data = bytearray(whole)
