@@ -10,6 +10,7 @@ the first and only process, and nothing here does anything.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -21,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from minidalle2.training.rows import Drawn, equal_parts, count, part
 
+LAST_EXCHANGE = 0.2  # seconds that gloo's threads have to drop it
 Lossy = Callable[[Any, torch.Generator], Tensor]  # (batch, generator) → scalar
 
 
@@ -66,6 +68,10 @@ def together(device: torch.device) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+        # DistributedDataParallel keeps gloo's threads alive. One that still has to drop the tensors
+        # of the last exchange when Python exits would abort the process, with nothing to see of it
+        # but an exit status; it needs a moment in which this thread leaves it the interpreter.
+        time.sleep(LAST_EXCHANGE)
 
 
 @contextmanager
