@@ -103,11 +103,11 @@ class DALLE2:
             "image_size": 32,
         }
         stages = {"clip": self.clip, prior_stage: self.prior, "decoder": self.decoder}
-        longest = {"context_length": self.tokenizer.context_length}
         for stage, model in stages.items():
-            refuse_unless(vars(model.config), needed, folder / stage)
-            if getattr(model.config, "context_length", 0) < self.tokenizer.context_length:
-                refuse_unless(vars(model.config), longest, folder / stage)  # positions are lacking
+            config = vars(model.config)
+            # Positions beyond those that the tokenizer fills do no harm.
+            positions = max(self.tokenizer.context_length, config.get("context_length", 0))
+            refuse_unless(config, needed | {"context_length": positions}, folder / stage)
         for size in (64, 128):
             stage = f"upsampler{size}"
             refuse_unless(vars(getattr(self, stage).config), {"size": size}, folder / stage)

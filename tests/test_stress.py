@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from test_training import train
 
 from minidalle2.cli import main
+from minidalle2.commands import train as train_command
 from minidalle2.commands.train import alone
 from minidalle2.locks import InUse, locked
 from minidalle2.training.checkpoints import remove_unfinished
@@ -83,10 +84,10 @@ def test_only_the_first_of_torchruns_processes_locks(tmp_path, monkeypatch):
     other = python(HOLD, tmp_path)
     try:
         assert other.stdout.readline() == "held\n"
-        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setattr(train_command, "is_first", lambda: False)
         with alone(tmp_path, ("decoder",)):
             pass
-        monkeypatch.setenv("RANK", "0")
+        monkeypatch.setattr(train_command, "is_first", lambda: True)
         with pytest.raises(ValueError, match="another process"), alone(tmp_path, ("decoder",)):
             pass
     finally:

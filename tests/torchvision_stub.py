@@ -1,7 +1,7 @@
 """A torchvision that can be imported beside a torch without GPU: classes of every name, all empty.
 
 dalle2-pytorch and open_clip import torchvision, whose builds ask for the operators of a GPU build.
-What the tests run of them uses none of it.
+What the tests and benchmarks run of them uses none of it.
 """
 
 import importlib.machinery

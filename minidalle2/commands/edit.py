@@ -33,10 +33,9 @@ def run(args: Namespace) -> None:
 
 def thetas_of(dalle2: DALLE2, latents: Latents, args: Namespace) -> list[float]:
     """How far each picture is turned at most: as asked for, or as far as the captions are apart."""
-    n = len(latents)
     if args.theta is not None:
-        return [args.theta] * n
-    captions = [args.old] * n, [args.new] * n
+        return [args.theta] * len(latents)
+    captions = [args.old], [args.new]  # one pair for all pictures
     return fitting_theta(dalle2.clip, dalle2.tokenizer, latents.z_i, *captions)[:, 0].tolist()
 
 

@@ -39,9 +39,10 @@ def read_mask(path: Path, images: list[Path]) -> Tensor:
     """→ (1, 1, 128, 128), True where the pictures are kept: the mask is not white there. Raises
     ValueError for a mask that is no picture, of another size, or white all over or nowhere."""
     known = load_square(path, SIDE).float().mean(0) < WHITE
+    w, h = size_of(path)
     for image in images:
-        if size_of(path) != size_of(image):
-            (w, h), (width, height) = size_of(path), size_of(image)
+        width, height = size_of(image)
+        if (w, h) != (width, height):
             raise ValueError(
                 f"the mask {path} has {w}x{h} pixels, but {image} has {width}x{height}; a mask of "
                 "the same size would work"

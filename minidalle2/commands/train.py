@@ -1,6 +1,5 @@
 """`minidalle2 train`: one stage, or all of them in order, with a progress bar."""
 
-import os
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -85,7 +84,7 @@ def alone(folder: Path, stages: tuple[str, ...]) -> Iterator[None]:
     """Keep other processes from training these stages there; others they may train. What a kill
     left half-written is removed. Raises ValueError where nothing can be written, or another
     process trains one of the stages."""
-    if os.environ.get("RANK", "0") != "0":  # of torchrun's processes the first locks for all
+    if not is_first():  # it locks for all
         yield
         return
     try:

@@ -34,8 +34,8 @@ def direction(clip: CLIP, tokenizer: Tokenizer, old: list[str], new: list[str]) 
 def fitting_theta(
     clip: CLIP, tokenizer: Tokenizer, z_i: Tensor, old: list[str], new: list[str]
 ) -> Tensor:
-    """z_i (B, E), captions as `direction` takes them → theta (B, 1) that turns z_i by the angle
-    between the two captions, at most LARGEST.
+    """z_i (B, E), B pairs of captions as `direction` takes them, or one for all → theta (B, 1) that
+    turns z_i by the angle between the two captions, at most LARGEST.
 
     Not in the paper, which looked at a range of theta: but where CLIP fits, two captions are about
     as far apart as two pictures of them. The angle is the more exact, the more the captions say.

@@ -94,15 +94,11 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return tensors
-
-
 def save_model(
     folder: Path,
     stage: str,
     model: nn.Module,
-    packed: Callable[[dict[str, Tensor]], dict[str, Tensor]] = whole,
+    packed: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
 ) -> None:
     """Write a model with its config; `packed` may make its tensors smaller, see eight_bits.py."""
     content = {"format_version": FORMAT_VERSION, "stage": stage, "config": asdict(model.config)}

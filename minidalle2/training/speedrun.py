@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from minidalle2.dalle2 import DALLE2, MODELS, WEIGHTS
-from minidalle2.evaluation.drawn import draw_prompts
 from minidalle2.evaluation.judging import load_judge
 from minidalle2.evaluation.rows import row
-from minidalle2.evaluation.shapes.judge import Judge, read
+from minidalle2.evaluation.shapes.drawn import read_drawn
+from minidalle2.evaluation.shapes.judge import Judge
 from minidalle2.evaluation.shapes.prompts import ROWS, asked, follows
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.checkpoints import load_model
@@ -64,8 +64,5 @@ def judged(dalle2: DALLE2, n: int, seed: int) -> list[dict]:
 
 def _row(dalle2: DALLE2, judge: Judge, name: str, n: int, seed: int) -> dict:
     scenes, prompts = asked(name, n, seed)
-    parts = [
-        read(judge, made.image32) for made in draw_prompts(dalle2, prompts, stop_after="image32")
-    ]
-    answers = {head: torch.cat([part[head] for part in parts]) for head in parts[0]}
-    return row("speedrun", name, ROWS[name][0], int(follows(scenes, answers).sum()), n)
+    right = follows(scenes, read_drawn(dalle2, judge, prompts, stage="image32"))
+    return row("speedrun", name, ROWS[name][0], int(right.sum()), n)

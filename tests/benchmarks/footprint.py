@@ -20,8 +20,8 @@ ROOT = Path(__file__).parent.parent.parent
 NOT_COUNTED = {"torch"}
 IMPORT = """
 import time, torch
-from tests.benchmarks.no_torchvision import pretend
-pretend()
+from tests.torchvision_stub import install
+install()
 started = time.perf_counter()
 {}
 print(time.perf_counter() - started)

@@ -21,11 +21,13 @@ def read_drawn(
     prompts: list[str],
     sampling: Sampling | None = None,
     image_embedding: Tensor | None = None,
+    stage: str = "image128",
 ) -> dict[str, Tensor]:
-    """What the judge reads in pictures of n prompts at 128 px: {head: (n, questions)}."""
+    """What the judge reads in pictures of n prompts, as one of the stages leaves them: {head:
+    (n, questions)}."""
     parts = [
-        read(judge, made.image128)
-        for made in draw_prompts(dalle2, prompts, sampling, image_embedding)
+        read(judge, getattr(made, stage))
+        for made in draw_prompts(dalle2, prompts, sampling, image_embedding, stage)
     ]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
