@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,16 @@ def dalle2():
 @pytest.fixture(scope="module")
 def judge():
     return load_judge("emoji", EMOJI, CPU)
+
+
+@pytest.fixture(scope="module")
+def drawn(dalle2):
+    """(split, language) → N pictures and their rows, drawn once: it takes most of the time."""
+    return cache(
+        lambda split, language: draw_rows(
+            dalle2, sample_rows(core_members(split), N, seed=9), language
+        )
+    )
 
 
 def reported(what: str, name: str, split: str) -> float:
@@ -73,20 +84,19 @@ def test_the_judge_reads_real_drawings(judge, split):
 
 @pytest.mark.parametrize("language", ["English", "Chinese"])
 @pytest.mark.parametrize("split", ["seen", "pairs"])
-def test_pictures_follow_their_prompts(dalle2, judge, split, language):
-    drawn = draw_rows(dalle2, sample_rows(core_members(split), N, seed=9), language)
-    reading = judged(judge, drawn.rows, drawn.images)
+def test_pictures_follow_their_prompts(drawn, judge, split, language):
+    made = drawn(split, language)
+    reading = judged(judge, made.rows, made.images)
     for metric, right in {
         "name top-5": reading.name_rank < 5, "style right": reading.style_rank == 0
     }.items():  # fmt: skip
         assert share(right) >= least(reported("prompts", f"{metric}, {language}", split), N)
 
 
-def test_the_caption_decides(judge, dalle2):
+def test_the_caption_decides(judge, drawn):
     """Read against the prompts of others, pictures are no better than chance."""
-    rows = sample_rows(core_members("seen"), N, seed=9)
-    drawn = draw_rows(dalle2, rows, "English")
-    reading = judged(judge, rows.roll(1), drawn.images)
+    made = drawn("seen", "English")
+    reading = judged(judge, made.rows.roll(1), made.images)
     assert share(reading.name_rank < 5) < 0.2
 
 
