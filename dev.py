@@ -24,9 +24,10 @@ PROMPTS = [
     "and an orange cross in the bottom left",
     "a sign that says star",
 ]
+TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]  # a file's tests share what it made: one process
 COMMANDS = """\
   python dev.py demo [PROMPT ...]    draw a handful of prompts, or your own, into outputs/
-  python dev.py test [PYTEST ARGS]   run all tests
+  python dev.py test [PYTEST ARGS]   run all tests, two at a time (-n 0: one by one)
   python dev.py lab                  open JupyterLab
   python dev.py notebooks [FILE ...] execute the notebooks and keep their outputs
   python dev.py COMMAND ...          draw, train, evaluate or export, as `minidalle2 COMMAND ...`
@@ -157,7 +158,8 @@ def main(arguments):
     prepare({"test": "test", "lab": "lab", "notebooks": "lab"}.get(command, "core"))
     python = [env_python(ENV), "-m"]
     if command == "test":
-        return run(python + ["pytest"] + rest)
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors leave a second thread idle
+        return run(python + ["pytest"] + TWO_AT_A_TIME + rest)
     if command == "lab":
         return run(python + ["jupyterlab"] + rest)
     if command == "notebooks":

@@ -106,6 +106,7 @@ def sandbox(tmp_path, monkeypatch):
     monkeypatch.setattr(dev, "ROOT", str(tmp_path))
     monkeypatch.setattr(dev, "ENV", str(tmp_path / ".venv"))
     monkeypatch.setattr(dev, "status", 0, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # so that what dev.py sets ends with the test
     dev.ran = []
 
     def run(command, cwd=None):
@@ -207,9 +208,18 @@ def test_commands(sandbox, capsys):
     assert last_command(sandbox, "demo") == draw + dev.PROMPTS
     assert "What next" in capsys.readouterr().out
     assert last_command(sandbox, "demo", "a ring", "-n", "2") == [*draw, "a ring", "-n", "2"]
-    assert last_command(sandbox, "test", "-k", "clip") == ["pytest", "-k", "clip"]
+    pytest_two = ["pytest", "-n", "2", "--dist", "loadfile"]
+    assert last_command(sandbox, "test", "-k", "clip") == [*pytest_two, "-k", "clip"]
     assert last_command(sandbox, "lab") == ["jupyterlab"]
     assert last_command(sandbox, "train", "clip") == ["minidalle2", "train", "clip"]
+
+
+def test_tests_have_a_thread_each_unless_told_otherwise(sandbox, monkeypatch):
+    last_command(sandbox, "test")
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    last_command(sandbox, "test")
+    assert os.environ["OMP_NUM_THREADS"] == "1"
 
 
 def test_status_of_the_command_is_passed_on(sandbox, capsys):
