@@ -109,7 +109,9 @@ def test_vary_follows_its_seeds_and_eta(run, cat):
     other = pictures(run("vary", cat, "-n", "2", "--seed", "1", out="other"))
     assert (a[1] - other[0]).abs().max() < 1.5 / 127.5 and (a[0] - other[0]).abs().max() > 0.02
     still = pictures(run("vary", cat, "-n", "2", "--eta", "0", out="still"))
-    assert torch.equal(still[0], still[1]) and (still[0] - a[0]).abs().max() > 0.02
+    # Of equal rows of a batch some processors round one another way: a level of 255.
+    assert (still[0] - still[1]).abs().max() < 1.5 / 127.5
+    assert (still[0] - a[0]).abs().max() > 0.02
 
 
 @pytest.mark.parametrize("size", [64, 128])
