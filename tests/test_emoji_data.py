@@ -5,6 +5,7 @@ import importlib.util
 import json
 import lzma
 import re
+import subprocess
 import sys
 from collections import Counter
 from functools import cache
@@ -277,12 +278,33 @@ def test_missing_resvg_is_one_sentence(two_drawings, monkeypatch):
 
 def test_cache_is_enough_without_resvg(two_drawings, monkeypatch):
     drawn = pictures(64)
-    assert sorted(p.name.rsplit("-")[-1] for p in two_drawings.iterdir()) == [
+    assert sorted(p.name.rsplit("-")[-1] for p in two_drawings.glob("*.npz")) == [
         "128.npz", "32.npz", "64.npz",
     ]  # fmt: skip
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     pictures.cache_clear()
     assert (pictures(64) == drawn).all()
+
+
+ANOTHER_DRAWS = """
+import os, sys, time; from pathlib import Path; from minidalle2.locks import locked
+path = Path(sys.argv[1])
+with locked(path.with_name("emoji.lock")):
+    print("held", flush=True); time.sleep(1); os.replace(path.with_suffix(".kept"), path)
+"""
+
+
+def test_what_another_process_draws_is_waited_for(two_drawings, monkeypatch):
+    drawn = pictures(32)
+    path = next(two_drawings.glob("*-32.npz"))
+    path.rename(path.with_suffix(".kept"))
+    pictures.cache_clear()
+    monkeypatch.setattr(drawing, "_draw_all", lambda: pytest.fail("drawn a second time"))
+    command = [sys.executable, "-c", ANOTHER_DRAWS, str(path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        assert (pictures(32) == drawn).all()
+    assert other.returncode == 0
 
 
 def test_damaged_cache_is_drawn_again(two_drawings):

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from minidalle2.locks import locked
 from minidalle2.worlds.emoji.names import data_folder, drawings
 from minidalle2.worlds.emoji.words import STYLES
 from minidalle2.worlds.stored import cache_folder
@@ -49,8 +50,11 @@ def pictures(size: int) -> Tensor:
     path = _cached(size)
     kept = _load(path, size)
     if kept is None:
-        _draw_all()
-        kept = _load(_cached(size), size)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_name("emoji.lock"), wait=True):  # two may need them at once
+            if (kept := _load(path, size)) is None:
+                _draw_all()
+                kept = _load(path, size)
     return torch.from_numpy(kept)
 
 
@@ -131,7 +135,7 @@ def _load(path: Path, size: int) -> np.ndarray | None:
 
 
 def _save(drawn: np.ndarray, path: Path) -> None:
-    """Whole or not at all: two processes may draw at once, and either may be stopped."""
+    """Whole or not at all: it may be stopped, and locks don't hold on every file system."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
