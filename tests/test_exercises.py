@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from minidalle2.teaching import students
 from minidalle2.teaching.checks import (
     autoregressive_prior, bug_museum, clip, clip_space, clip_variants, compare, data, decoder,
-    diffusion, evaluation_and_guidance, prior, probing, real_pictures, text_to_emoji, text_to_image,
-    tokens, upsamplers, your_own_folder,
+    diffusion, evaluation_and_guidance, manipulations, prior, probing, real_pictures, text_to_emoji,
+    text_to_image, tokens, upsamplers, your_own_folder,
 )  # fmt: skip
 from minidalle2.teaching.checks.compare import CheckFailed
 from minidalle2.teaching.students import student_copy
@@ -123,6 +123,11 @@ def joint_drops(n: int, generator: torch.Generator):
 
 def first_only(logits: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits, torch.arange(len(logits)))
+
+
+def one_angle(a: torch.Tensor, b: torch.Tensor, theta: float) -> torch.Tensor:
+    angle = torch.acos((a * b).sum(1)).mean()
+    return (torch.sin((1 - theta) * angle) * a + torch.sin(theta * angle) * b) / torch.sin(angle)
 
 
 # (check, a wrong answer, words of its hint): three and more for each exercise.
@@ -252,6 +257,25 @@ WRONG = {
         (text_to_image.check_interval, lambda r, n: (
             r / n - 1.96 * (r / n * (1 - r / n) / n) ** 0.5,
             r / n + 1.96 * (r / n * (1 - r / n) / n) ** 0.5), "certainty"),
+    ],
+    "12": [
+        (manipulations.check_slerp, torch.lerp, "straight line, whose middle"),
+        (manipulations.check_slerp,
+         lambda a, b, t: F.normalize(torch.lerp(a, b, t), dim=-1), "hurries"),
+        (manipulations.check_slerp, one_angle, "each has its own"),
+        (manipulations.check_step_up, lambda x, x0, h, t: (
+            t**0.5 * x0 + (x - t**0.5 * x0)), "nothing moves"),
+        (manipulations.check_step_up, lambda x, x0, h, t: t**0.5 * x0 + (
+            (1 - t) / (1 - h)) ** 0.5 * (x - h**0.5 * x0), "asked at `there`"),
+        (manipulations.check_edited, lambda z, a, b, t, slerp: slerp(z, b, t), "forgotten"),
+        (manipulations.check_edited,
+         lambda z, a, b, t, slerp: slerp(z, b - a, t), "its angle to z_i"),
+        (manipulations.check_edited, lambda z, a, b, t, slerp: F.normalize(
+            z + t * F.normalize(b - a, dim=-1), dim=-1), "along the circle"),
+        (manipulations.check_put_back,
+         lambda u, x, k, e, t: torch.where(k, x, u), "put back clean"),
+        (manipulations.check_put_back, lambda u, x, k, e, t: torch.where(
+            k, u, t**0.5 * x + (1 - t) ** 0.5 * e), "turned round"),
     ],
     "13": [
         (probing.check_first_components,
