@@ -332,7 +332,7 @@ WRONG = {
             (i, j) for i in range(7) for j in range(7)
             if (p[i] - p[j]).square().mean().sqrt() < n], "with itself"),
     ],
-    "18": [
+    "19": [
         (bug_museum.check_sees, lambda f, x, o: not torch.equal(
             f(torch.cat((x[:1], o[1:2], x[2:]))), f(x)), "leaks into the others"),
         (bug_museum.check_sees, lambda f, x, o: not torch.equal(
