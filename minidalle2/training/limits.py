@@ -35,7 +35,7 @@ class Limits:
 def limits(seconds: float) -> Limits:
     """Measured in about `seconds`."""
     each = seconds / 3
-    return Limits(product_rate(each), convolution_rate(each), bandwidth(each))
+    return Limits(product_rate(each, number_format()), convolution_rate(each), bandwidth(each))
 
 
 def number_format() -> torch.dtype:
@@ -45,9 +45,9 @@ def number_format() -> torch.dtype:
         return (one @ one).dtype
 
 
-def product_rate(seconds: float) -> float:
-    """Operations a second."""
-    a, b = (torch.randn(2048, 2048).to(number_format()) for _ in "ab")
+def product_rate(seconds: float, kind: torch.dtype) -> float:
+    """Operations a second, of numbers of this kind."""
+    a, b = (torch.randn(2048, 2048).to(kind) for _ in "ab")
     return 2 * 2048**3 / fastest(lambda: a @ b, seconds)
 
 

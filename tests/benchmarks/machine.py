@@ -20,7 +20,10 @@ JOBS = {"CLIP": (clip_job, 256), "prior": (prior_job, 256), "decoder": (decoder_
 
 def ours(seconds: float, seed: int) -> dict:
     keep_freed_memory()
-    products, convolutions = product_rate(seconds / 4), convolution_rate(seconds / 4)
+    products, convolutions = (
+        product_rate(seconds / 4, torch.bfloat16),
+        convolution_rate(seconds / 4),
+    )
     numbers = {
         "products, GFLOP/s": products / 1e9,
         "convolutions, GFLOP/s": convolutions / 1e9,
