@@ -39,7 +39,7 @@ def limits(seconds: float) -> Limits:
 
 
 def number_format() -> torch.dtype:
-    """Of products in training on this processor: bfloat16 where it multiplies them, else float32."""
+    """Of products in training on this processor: bfloat16 where it can multiply it."""
     one = torch.ones(1, 1)
     with half_precision(CPU):
         return (one @ one).dtype
