@@ -13,11 +13,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from minidalle2.clip import info_nce
 from minidalle2.teaching import students
 from minidalle2.teaching.checks import (
     autoregressive_prior, bug_museum, clip, clip_space, clip_variants, compare, data, decoder,
-    diffusion, evaluation_and_guidance, manipulations, prior, probing, real_pictures, text_to_emoji,
-    text_to_image, tokens, upsamplers, your_own_folder,
+    diffusion, evaluation_and_guidance, manipulations, prior, probing, real_pictures, scaling_up,
+    text_to_emoji, text_to_image, tokens, upsamplers, your_own_folder,
 )  # fmt: skip
 from minidalle2.teaching.checks.compare import CheckFailed
 from minidalle2.teaching.students import student_copy
@@ -357,6 +358,34 @@ WRONG = {
             if (p[i] - p[j]).square().mean().sqrt() < n], "with itself"),
     ],
     "18": [
+        (scaling_up.check_convolution_operations,
+         lambda n, i, o, k, s: n * i * o * k**2 * s**2, "comes with an addition"),
+        (scaling_up.check_convolution_operations,
+         lambda n, i, o, k, s: 2 * n * i * o * k * s**2, "kernel²"),
+        (scaling_up.check_convolution_operations,
+         lambda n, i, o, k, s: 2 * n * o * k**2 * s**2, "channels that go in"),
+        (scaling_up.check_roof, lambda i, p, b: (i * b).clamp(min=p), "it is the lower"),
+        (scaling_up.check_roof, lambda i, p, b: i * b, "memory's limit alone"),
+        (scaling_up.check_roof, lambda i, p, b: (b / i).clamp(max=p), "operations a byte"),
+        (scaling_up.check_whole_gradient, lambda g, s: g.mean(0), "weigh alike"),
+        (scaling_up.check_whole_gradient, lambda g, s: g.sum(0), "a sum of means"),
+        (scaling_up.check_whole_gradient, lambda g, s: s.float() @ g, "the sum over samples"),
+        (scaling_up.check_exchange_seconds,
+         lambda p, n, link: 4 * p * (n - 1) / n / link, "half of it"),
+        (scaling_up.check_exchange_seconds,
+         lambda p, n, link: 2 * p * (n - 1) / n / link, "four bytes"),
+        (scaling_up.check_exchange_seconds,
+         lambda p, n, link: 8 * p / link, "keeps one at home"),
+        (scaling_up.check_exchange_seconds,
+         lambda p, n, link: 8 * p * (n - 1) / link, "an N-th of the whole"),
+        (scaling_up.check_loss_of_all, lambda i, t, s: torch.stack([
+            info_nce(s * a @ b.T) for a, b in zip(i, t, strict=True)]).mean(), "gather first"),
+        (scaling_up.check_loss_of_all,
+         lambda i, t, s: first_only(s * i.flatten(0, 1) @ t.flatten(0, 1).T), "texts must look"),
+        (scaling_up.check_loss_of_all,
+         lambda i, t, s: info_nce(i.flatten(0, 1) @ t.flatten(0, 1).T), "scale is missing"),
+    ],
+    "19": [
         (bug_museum.check_sees, lambda f, x, o: not torch.equal(
             f(torch.cat((x[:1], o[1:2], x[2:]))), f(x)), "leaks into the others"),
         (bug_museum.check_sees, lambda f, x, o: not torch.equal(

@@ -19,7 +19,7 @@ NOUNS = (
     "00_the_whole_machine", "01_data", "02_tokens", "03_clip", "04_clip_space", "05_clip_variants",
     "06_diffusion", "07_prior", "08_autoregressive_prior", "09_decoder", "10_upsamplers",
     "11_text_to_image", "12_manipulations", "13_probing", "14_evaluation_and_guidance",
-    "15_real_pictures", "16_text_to_emoji", "17_your_own_folder", "18_bug_museum",
+    "15_real_pictures", "16_text_to_emoji", "17_your_own_folder", "18_scaling_up", "19_bug_museum",
 )  # fmt: skip
 MOST_BYTES = 1_000_000
 MOST_WORDS = 75  # between two code cells; about 60 is the aim
@@ -28,7 +28,8 @@ LOCAL_PATH = re.compile(r"/home/|/root/|/work/|/tmp/|/Users/|[A-Z]:\\\\")
 # Training that short shows nothing, or there is nothing to train.
 WITHOUT_TRAINING = (
     "00_the_whole_machine", "02_tokens", "11_text_to_image", "12_manipulations", "13_probing",
-    "14_evaluation_and_guidance", "15_real_pictures", "16_text_to_emoji", "18_bug_museum",
+    "14_evaluation_and_guidance", "15_real_pictures", "16_text_to_emoji", "18_scaling_up",
+    "19_bug_museum",
 )  # fmt: skip
 WITHOUT_BAND = ("17_your_own_folder",)  # how many steps ten minutes are depends on the machine
 

@@ -1,0 +1,95 @@
+"""What the machine can do at most, and what a training step asks of it.
+
+Rates are of the processor, each that of the fastest of several runs: matrix products (2048³),
+3x3 convolutions (64 to 64 channels at 32 px, both passes) and copies (64 MB), in the number format
+that training has there. Operations are counted by torch while a step runs; a multiplication and an
+addition are two. They are products and convolutions alone: all else only lengthens a step.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from minidalle2.training.loop import Loss, half_precision
+
+CPU = torch.device("cpu")
+COPIED = 64_000_000  # bytes, more than most caches hold
+
+
+@dataclass(frozen=True)
+class Limits:
+    products: float  # operations a second
+    convolutions: float  # operations a second
+    bandwidth: float  # bytes a second, read and written
+
+    def ideal_seconds(self, products: float, convolutions: float) -> float:
+        """Of so many operations, if they ran as fast as they run alone."""
+        return products / self.products + convolutions / self.convolutions
+
+
+def limits(seconds: float) -> Limits:
+    """Measured in about `seconds`."""
+    each = seconds / 3
+    return Limits(product_rate(each, number_format()), convolution_rate(each), bandwidth(each))
+
+
+def number_format() -> torch.dtype:
+    """Of products in training on this processor: bfloat16 where it can multiply it."""
+    one = torch.ones(1, 1)
+    with half_precision(CPU):
+        return (one @ one).dtype
+
+
+def product_rate(seconds: float, kind: torch.dtype) -> float:
+    """Operations a second, of numbers of this kind."""
+    a, b = (torch.randn(2048, 2048).to(kind) for _ in "ab")
+    return 2 * 2048**3 / fastest(lambda: a @ b, seconds)
+
+
+def convolution_rate(seconds: float) -> float:
+    """Operations a second."""
+    layer = nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
+    x = torch.randn(64, 64, 32, 32).to(memory_format=torch.channels_last).requires_grad_()
+
+    def both_passes() -> None:
+        with half_precision(CPU):
+            y = layer(x)
+        torch.autograd.grad(y, (x, layer.weight), y)
+
+    forward = 2 * 64 * 32 * 32 * 64 * 64 * 9
+    return 3 * forward / fastest(both_passes, seconds)
+
+
+def bandwidth(seconds: float) -> float:
+    """Bytes a second: each of a copy's is read once and written once."""
+    source = torch.ones(COPIED // 4)
+    target = torch.empty_like(source)
+    return 2 * COPIED / fastest(lambda: target.copy_(source), seconds)
+
+
+def fastest(run: Callable[[], object], seconds: float) -> float:
+    """Seconds of the fastest of the runs that so many seconds allow, the first left out."""
+    best, started = float("inf"), time.perf_counter()
+    run()
+    while best == float("inf") or time.perf_counter() - started < seconds:
+        before = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - before)
+    return best
+
+
+def operations_of_a_step(model: nn.Module, loss: Loss, batch: Any) -> tuple[int, int]:
+    """Operations in matrix products and in convolutions, both passes. Gradients are dropped."""
+    with FlopCounterMode(display=False) as counter:
+        with half_precision(CPU):
+            value = loss(model, batch, torch.Generator().manual_seed(0))
+        value.backward()
+    model.zero_grad(set_to_none=True)
+    by_operation = counter.get_flop_counts()["Global"]
+    convolutions = sum(n for op, n in by_operation.items() if "convolution" in str(op))
+    return counter.get_total_flops() - convolutions, convolutions
