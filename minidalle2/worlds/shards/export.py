@@ -1,7 +1,7 @@
 """A folder of pictures with metadata.jsonl → shards in WebDataset's layout.
 
-Sample i has three files: 000042.png, 000042.txt (the caption) and 000042.json (its whole line of the
-metadata). There is no date, owner or permission in them: the same pictures give the same bytes.
+Sample 42 has three files: 000042.png, 000042.txt (the caption) and 000042.json (its whole line of
+the metadata). There is no date, owner or permission in them: the same pictures give the same bytes.
 """
 
 import io
