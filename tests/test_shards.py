@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import random
 import sys
 import tarfile
 import tracemalloc
@@ -20,7 +21,7 @@ from minidalle2.training import feeding, stages
 from minidalle2.training.distributed import number, together
 from minidalle2.worlds.folder.world import Folder
 from minidalle2.worlds.shards.names import expand, label, names_shards, shards_of
-from minidalle2.worlds.shards.samples import BadCaption, caption_of, samples
+from minidalle2.worlds.shards.samples import BadCaption, BrokenShard, caption_of, samples
 from minidalle2.worlds.shards.world import Shards
 from minidalle2.worlds.folder.metadata import Report
 from minidalle2.worlds.stored import distinct
@@ -207,6 +208,54 @@ def test_a_truncated_tar_gives_one_sentence(shards, tmp_path, monkeypatch, capsy
     (shards / "002.tar.gz").replace(shards / "002.tar")
     said = refused(capsys, "train", "clip", "--world", str(shards), "--out", str(tmp_path / "o"))
     assert "and 1 more are, too" in said
+
+
+LARGE = (1 << 80) | (1 << 62)  # a header's size in binary, beyond what can be read
+
+
+@pytest.mark.parametrize("kind", [b"L", b"x", b"g", b"0", b"S"])
+@pytest.mark.parametrize(
+    "size", [b"\x80" + LARGE.to_bytes(11, "big"), b"\xff" * 12, b"77777777777\0"]
+)
+def test_a_size_that_lies_is_a_broken_shard(tmp_path, kind, size):
+    path = write(tmp_path / "a.tar", pairs(0, 6))
+    data = bytearray(path.read_bytes())
+    with tarfile.open(path) as tar:
+        start = tar.getmembers()[4].offset
+    data[start + 124 : start + 136], data[start + 156 : start + 157] = size, kind
+    repair(data, start)
+    path.write_bytes(data)
+    with pytest.raises(BrokenShard):
+        list(samples(path, Report()))
+
+
+def repair(data: bytearray, start: int) -> None:
+    """Make the checksum of the header at `start` right."""
+    data[start + 148 : start + 156] = b" " * 8
+    data[start + 148 : start + 156] = b"%06o\0 " % sum(data[start : start + 512])
+
+
+@pytest.mark.parametrize("layout", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_damaged_headers_give_samples_or_a_broken_shard(tmp_path, layout):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=layout) as tar:
+        for name, data in pairs(0, 6):
+            member = tarfile.TarInfo("ä" * 60 + "/" + "l" * 120 + name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    whole, outcomes = path.read_bytes(), set()
+    for seed in range(300):
+        rng, data = random.Random(seed), bytearray(whole)
+        for _ in range(rng.randint(1, 3)):
+            start = rng.randrange(len(data) // 512) * 512
+            data[start + rng.choice((rng.randrange(512), 124, 130, 156))] = rng.randrange(256)
+            repair(data, start)
+        path.write_bytes(data)
+        try:
+            outcomes.add(len(list(samples(path, Report()))))
+        except BrokenShard as error:
+            outcomes.add("broken" if "\n" not in str(error) else str(error))
+    assert outcomes <= {"broken", *range(7)} and {"broken", 6} <= outcomes, outcomes
 
 
 @pytest.mark.parametrize("data", [b"", b"text" * 999, picture(1)])

@@ -37,7 +37,8 @@ def own_pairs(
 
 
 def captions_of(world: World, n: int, generator: torch.Generator) -> list[str]:
-    """Those of `world.captioned(n, generator)`, all of them."""
+    """Those of `world.captioned(n, generator)`, all of them; of shards without a look at the
+    pictures, so that a caption may be of one that can't be decoded."""
     if isinstance(world, Shards):
         return [world.caption(row) for row in world.choose(n, generator, "train").tolist()]
     return world.captioned(n, generator, size=1)[1]

@@ -128,7 +128,8 @@ def _pieces(path: Path) -> Iterator[tuple[str, Piece]]:
 
 def _members(path: Path) -> Iterator[tuple[str, int, int]]:
     """→ (name, offset, size). Raises ValueError where the tar file has no proper end, which is how
-    a broken download looks: Python's tarfile alone would take most such files for whole."""
+    a broken download looks: Python's tarfile alone would take most such files for whole, and of
+    damaged sizes and names it raises more than its own errors."""
     length, end = path.stat().st_size, 0
     try:
         with tarfile.open(path, "r:") as tar:
@@ -142,6 +143,6 @@ def _members(path: Path) -> Iterator[tuple[str, int, int]]:
             tar.fileobj.seek(tar.offset)
             if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("no end where one should be")
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
         where = f"cut off or broken (it has {length:,} bytes)" if end else "no plain tar file"
         raise BrokenShard(f"{path} is {where}") from error
