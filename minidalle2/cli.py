@@ -111,7 +111,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_export(_command(
         commands, "export", "write captioned pictures of a world as a dataset",
         "Write captioned pictures and their ground truth in Hugging Face's imagefolder convention.",
-        "minidalle2 export --world shapes --split train -n 1000 --size 64 --out data/train",
+        "minidalle2 export --world shapes --split train -n 1000 --size 64 --out data/train\n"
+        "  minidalle2 export --world shapes -n 10000 --tar 1000 --out data/shards",
     ))  # fmt: skip
     return parser
 
@@ -231,5 +232,9 @@ def _add_export(parser: _Parser) -> None:
     parser.add_argument(
         "--size", type=integer(8, 2048), default=64, metavar="PX", help="pixels (default 64)"
     )
+    parser.add_argument(
+        "--tar", type=integer(1, 1_000_000), nargs="?", const=1000, metavar="N",
+        help="write tar files of N samples each, in WebDataset's layout (default 1000)",
+    )  # fmt: skip
     add_seed(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")

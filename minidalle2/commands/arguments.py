@@ -24,7 +24,8 @@ def add_drawn(parser: ArgumentParser) -> None:
 def add_world(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--world", default="shapes", metavar="WORLD",
-        help="shapes, emoji, critters, or a folder with pictures and metadata.jsonl or .csv "
+        help="shapes, emoji, critters, a folder with pictures and metadata.jsonl or .csv, or tar "
+        "files in WebDataset's layout: a folder, or a pattern as 'data/{000..009}.tar' "
         "(default shapes)",
     )  # fmt: skip
 

@@ -17,6 +17,7 @@ from minidalle2.training.execution import Execution
 from minidalle2.training.recipes import split_minutes
 from minidalle2.training.stages import ALL, STAGES, train_stage
 from minidalle2.worlds.folder.world import Folder
+from minidalle2.worlds.shards.world import Shards
 from minidalle2.worlds.world import World, label_of, open_world
 
 
@@ -41,7 +42,7 @@ def train_stages(
         minutes = split_minutes(list(stages), args.minutes)
     execution = Execution(args.parts, args.recompute)
     spent = {}
-    with alone(folder, stages):
+    with alone(folder, stages), telling_unreadable(world):
         for stage in stages:
             try:
                 spent[stage] = train(
@@ -62,11 +63,22 @@ def chosen_stages(name: str) -> tuple[str, ...]:
 
 
 def open_and_tell(name: str) -> World:
-    """The world; what was found in a folder is printed."""
+    """The world; what was found in a folder or in shards is printed."""
     world = open_world(name)
-    if isinstance(world, Folder) and is_first():
+    if isinstance(world, Folder | Shards) and is_first():
         print(world.summary)
     return world
+
+
+@contextmanager
+def telling_unreadable(world: World) -> Iterator[None]:
+    """Pictures of shards are decoded in training; those that this process could not decode are
+    said when it ends, however it does."""
+    try:
+        yield
+    finally:
+        if isinstance(world, Shards) and world.unreadable.problems:
+            print(f"left out while training, others took their places: {world.unreadable}")
 
 
 def refuse_to_start_over(folder: Path, stages: tuple[str, ...]) -> None:

@@ -33,6 +33,7 @@ from minidalle2.training.alignment import AlignedDecoder, aligned_loss
 from minidalle2.training.checkpoints import CheckpointError, load_model
 from minidalle2.training.distributed import is_first, share, wait_for_all
 from minidalle2.training.execution import ONE_PASS, Execution, prepare
+from minidalle2.training.feeding import captions_of, own_captioned, own_pairs
 from minidalle2.training.loop import Data, Loss, Recipe, Step, fit, half_precision, whole
 from minidalle2.training.recipes import recipe_of
 from minidalle2.training.sizes import sizes_of
@@ -94,7 +95,7 @@ def train_stage(
 
 
 def train_tokenizer(world: World) -> Tokenizer:
-    _, captions = world.captioned(CAPTIONS, torch.Generator().manual_seed(0), size=1)
+    captions = captions_of(world, CAPTIONS, torch.Generator().manual_seed(0))
     return Tokenizer.train(captions, sizes_of(world.name).vocabulary)
 
 
@@ -102,8 +103,7 @@ def clip_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -
     tokenizer = _tokenizer(folder)
 
     def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        images, captions = world.contrasting(n, generator)
-        images, tokens = share((images, tokenizer.cut(captions)))
+        images, tokens = own_pairs(world, tokenizer, n, generator)
         return images.to(device), tokens.to(device)
 
     config = replace(sizes_of(world.name).clip, vocab_size=tokenizer.vocab_size)
@@ -155,7 +155,7 @@ def decoder_job(
         return images, z_i, tokenizer.cut(captions).to(device), patches
 
     def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return seen(*share(world.captioned(n, generator)))
+        return seen(*own_captioned(world, n, generator))
 
     _, z_i, tokens, _ = seen(*world.captioned(32, torch.Generator().manual_seed(2)))
 

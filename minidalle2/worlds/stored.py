@@ -62,24 +62,13 @@ class Stored:
 
     def pictures(self, rows: Tensor, size: int) -> Tensor:
         """(n,) numbers of pictures → (n, 3, size, size) in [-1, 1]; 1 to 128 px."""
-        if not 1 <= size <= SIDE:
-            raise ValueError(
-                f"no pictures of {size} px: they are kept at {SIDE} px; 1 to {SIDE} would work"
-            )
-        pixels = self._pixels[min(kept for kept in SIZES if kept >= size)]
-        return torch.cat([_shrunk(_scaled(pixels[part]), size) for part in rows.split(CHUNK)])
+        pixels = self._pixels[kept_size(size)]
+        return torch.cat([shrunk(scaled(pixels[part]), size) for part in rows.split(CHUNK)])
 
     def crops(self, rows: Tensor, generator: torch.Generator, size: int) -> Tensor:
         """(n,) → (n, 3, size/4, size/4): windows of `pictures(rows, size)` at even pixels."""
-        if size not in SIZES:
-            raise ValueError(f"no crops of pictures of {size} px; {SIZES} would work")
-        side = size // 4
-        left, top = 2 * torch.randint(
-            (size - side) // 2 + 1, (2, len(rows)), generator=generator
-        )  # fmt: skip
-        within = torch.arange(side)
-        y, x = (top[:, None] + within)[:, :, None], (left[:, None] + within)[:, None, :]
-        return _scaled(self._pixels[size][rows[:, None, None], y, x])
+        y, x = windows(len(rows), generator, size)
+        return scaled(self._pixels[size][rows[:, None, None], y, x])
 
 
 def shuffled(rows: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -89,12 +78,43 @@ def shuffled(rows: Tensor, n: int, generator: torch.Generator) -> Tensor:
     return rows[torch.cat(order)[:n]] if order else rows[:0]
 
 
-def _scaled(pixels: Tensor) -> Tensor:
+def distinct(total: int, n: int, generator: torch.Generator) -> Tensor:
+    """As `shuffled(torch.arange(total), …)` but other rows; the work is that of n, not of total."""
+    if 2 * n >= total:
+        return shuffled(torch.arange(total), n, generator)
+    rows: dict[int, None] = {}  # in the order in which they are drawn
+    while len(rows) < n:
+        more = torch.randint(total, (n - len(rows),), generator=generator)
+        rows |= dict.fromkeys(more.tolist())
+    return torch.tensor(list(rows), dtype=torch.long)
+
+
+def kept_size(size: int) -> int:
+    """The least of SIZES that pictures of `size` px can be made of."""
+    if not 1 <= size <= SIDE:
+        raise ValueError(
+            f"no pictures of {size} px: they are kept at {SIDE} px; 1 to {SIDE} would work"
+        )
+    return min(kept for kept in SIZES if kept >= size)
+
+
+def windows(n: int, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
+    """→ rows (n, size/4, 1) and columns (n, 1, size/4) of windows at even pixels of n pictures."""
+    if size not in SIZES:
+        raise ValueError(f"no crops of pictures of {size} px; {SIZES} would work")
+    side = size // 4
+    left, top = 2 * torch.randint((size - side) // 2 + 1, (2, n), generator=generator)
+    within = torch.arange(side)
+    return (top[:, None] + within)[:, :, None], (left[:, None] + within)[:, None, :]
+
+
+def scaled(pixels: Tensor) -> Tensor:
     """(n, H, W, 3) uint8 → (n, 3, H, W) in [-1, 1]."""
     return pixels.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
 
 
-def _shrunk(pictures: Tensor, size: int) -> Tensor:
+def shrunk(pictures: Tensor, size: int) -> Tensor:
+    """(n, 3, S, S) → (n, 3, size, size)."""
     side = pictures.shape[-1]
     if side % size == 0:
         return F.avg_pool2d(pictures, side // size) if size < side else pictures

@@ -1,4 +1,4 @@
-"""What a world is to the rest of the package, and how one is opened by its name or its folder.
+"""What a world is to the rest of the package, and how one is opened by its name or its files.
 
 Nothing here imports torch, so that the command line's `--help` need not wait for it.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from minidalle2.worlds.shards.names import label, names_shards
 
 if TYPE_CHECKING:
     import torch
@@ -54,20 +56,23 @@ def label_of(name: str) -> str:
     """A short name, for messages and folders of weights: 'shapes', or the last part of a path.
 
     A world's name comes before a folder of that name; write ./shapes for the folder. Raises
-    ValueError where the name is neither a world nor a folder.
+    ValueError where the name is neither a world nor a folder nor tar files.
     """
     if name in WORLDS:
         return name
+    if names_shards(name):
+        return label(name)
     if not name or not Path(name).is_dir():
         raise ValueError(
             f"there is no world {name!r}: the worlds are {', '.join(WORLDS)}, and a folder of "
-            "pictures with metadata.jsonl (file_name, text) would work, too"
+            "pictures with metadata.jsonl (file_name, text) or of tar files would work, too"
         )
     return Path(name).resolve().name or "folder"
 
 
 def open_world(name: str) -> World:
-    """A world by its name, or by a folder's path. Raises ValueError where there is neither."""
+    """A world by its name, by a folder's path, or by a pattern of tar files. Raises ValueError
+    where there is none of them."""
     label_of(name)
     if name == "shapes":
         from minidalle2.worlds.shapes.world import Shapes
@@ -81,6 +86,10 @@ def open_world(name: str) -> World:
         from minidalle2.worlds.critters.world import Critters
 
         return Critters()
+    if names_shards(name):
+        from minidalle2.worlds.shards.world import Shards
+
+        return Shards(name)
     from minidalle2.worlds.folder.world import Folder
 
     return Folder(Path(name))

@@ -1,0 +1,53 @@
+"""A folder of pictures with metadata.jsonl → shards in WebDataset's layout.
+
+Sample 42 has three files: 000042.png, 000042.txt (the caption) and 000042.json (its whole line of
+the metadata). There is no date, owner or permission in them: the same pictures give the same bytes.
+"""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+SHARD = "{:06d}.tar"
+
+
+def pack(folder: Path, into: Path, per_shard: int) -> Iterator[int]:
+    """Move what an `export` wrote to `folder` into shards of `per_shard` samples each, the last may
+    have fewer; yields how many samples are packed. A picture is removed as soon as it is packed.
+
+    A shard is there as a whole or not at all; shards of a longer export are removed at the end.
+    """
+    shard = packed = 0
+    with open(folder / "metadata.jsonl", encoding="utf-8") as lines:
+        while some := list(islice(lines, per_shard)):
+            _write(folder, [json.loads(line) for line in some], into / SHARD.format(shard))
+            shard, packed = shard + 1, packed + len(some)
+            yield packed
+    for path in into.glob(SHARD.format(0).replace("0", "[0-9]")):
+        if int(path.stem) >= shard:
+            path.unlink()
+
+
+def _write(folder: Path, samples: list[dict], path: Path) -> None:
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for facts in samples:
+                picture = folder / facts["file_name"]
+                _add(tar, picture.name, picture.read_bytes())
+                _add(tar, f"{picture.stem}.txt", facts["text"].encode())
+                _add(tar, f"{picture.stem}.json", json.dumps(facts, ensure_ascii=False).encode())
+                picture.unlink()
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)  # date, owner and group are 0
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
