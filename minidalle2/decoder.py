@@ -44,6 +44,8 @@ class DecoderConfig:
 class Decoder(nn.Module):
     """(x_t, t, z_i, tokens) → x0 and the variance's fraction, (B, 6, 32, 32)."""
 
+    caption_drop = CAPTION_DROP
+
     def __init__(self, config: DecoderConfig):
         super().__init__()
         self.config = config
@@ -117,7 +119,7 @@ def decoder_loss(
     t = torch.randint(len(diffusion.schedule), (n,), generator=generator).to(device)
     eps = torch.randn(images.shape, generator=generator).to(device)
     drop_image = drop_mask(n, IMAGE_DROP, generator).to(device)
-    drop_caption = drop_mask(n, CAPTION_DROP, generator).to(device)
+    drop_caption = drop_mask(n, decoder.caption_drop, generator).to(device)
     x_t = diffusion.add_noise(images, t, eps)
     output = decoder(
         x_t, t, decoder.image_condition(z_i, drop_image), *decoder.encode_text(tokens, drop_caption)

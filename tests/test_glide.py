@@ -1,5 +1,6 @@
 """The GLIDE twin: blind to z_i wherever it is asked, and it goes on from the decoder."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,10 @@ from tiny_model import save_tiny
 from minidalle2 import decoder as decoder_module
 from minidalle2.clip import CLIP
 from minidalle2.decoder import Decoder, decoder_loss
-from minidalle2.glide import Glide, load_twin, with_decoder, without_embedding
+from minidalle2.glide import (
+    CaptionOnly, Glide, fed_with_text, load_twin, with_decoder, without_embedding,
+)  # fmt: skip
+from minidalle2.tokenizer import empty_captions_like
 from minidalle2.training import stages
 from minidalle2.training.checkpoints import CheckpointError, save_model
 from minidalle2.training.recipes import PROFILES, recipe_of
@@ -27,51 +31,82 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 @pytest.fixture
-def glide(decoder) -> Glide:
+def glide(decoder, clip) -> Glide:
+    return fed_with_text(decoder, clip.text_tower).eval()
+
+
+@pytest.fixture
+def caption_only(decoder) -> CaptionOnly:
     return without_embedding(decoder)
+
+
+@pytest.fixture
+def reading_as_clip(decoder, clip) -> Decoder:
+    """The decoder with CLIP's text encoder in the place of its own."""
+    other = copy.deepcopy(decoder)
+    other.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
+    return other
 
 
 def unit(seed: int, n: int = 3) -> torch.Tensor:
     return F.normalize(torch.randn(n, 12, generator=seeded(seed)), dim=1)
 
 
-def test_the_twin_answers_alike_whatever_z_i_is(decoder, glide, tokenizer):
+def test_both_answer_alike_whatever_z_i_is(decoder, glide, caption_only, tokenizer):
     tokens, x_t = tokenizer(TEXTS), torch.randn(3, 3, 32, 32)
     t = torch.full((3,), 500)
 
     def answer(model, z_i, scale):
         return model.denoiser(z_i, tokens, scale)(x_t, t)
 
-    for scale in (0, 1, 3):
-        assert torch.equal(answer(glide, unit(1), scale), answer(glide, unit(2), scale))
+    for blind in (glide, caption_only):
+        for scale in (0, 1, 3):
+            assert torch.equal(answer(blind, unit(1), scale), answer(blind, unit(2), scale))
+        # Guidance is left with the caption to guide by.
+        assert (answer(blind, unit(1), 3) - answer(blind, unit(1), 1)).abs().max() > 1e-3
     assert (answer(decoder, unit(1), 1) - answer(decoder, unit(2), 1)).abs().max() > 1e-3
-    # Guidance is left with the caption to guide by.
-    assert (answer(glide, unit(1), 3) - answer(glide, unit(1), 1)).abs().max() > 1e-3
 
 
-def test_without_embedding_is_the_decoder_with_z_i_dropped(decoder, glide, tokenizer):
+def test_without_embedding_is_the_decoder_with_z_i_dropped(decoder, caption_only, tokenizer):
     with torch.no_grad():
         decoder.null_image += 0.3  # a null of zeros could be forgotten unnoticed
-        glide.null_image += 0.3
+        caption_only.null_image += 0.3
     x_t, t, keep = torch.randn(3, 3, 32, 32), torch.tensor([5, 300, 999]), torch.zeros(3).bool()
     text = decoder.encode_text(tokenizer(TEXTS), keep)
     dropped = decoder(x_t, t, decoder.image_condition(unit(1), ~keep), *text)
-    assert torch.equal(glide(x_t, t, glide.image_condition(unit(1), keep), *text), dropped)
+    seen = caption_only(x_t, t, caption_only.image_condition(unit(1), keep), *text)
+    assert torch.equal(seen, dropped)
     kept = decoder(x_t, t, decoder.image_condition(unit(1), keep), *text)
     assert (kept - dropped).abs().max() > 1e-3
-    assert not glide.training and glide.config is decoder.config
+    assert not caption_only.training and caption_only.config is decoder.config
 
 
-def test_training_drops_z_i_always_and_all_else_as_the_decoder_does(
-    decoder, glide, tokenizer, monkeypatch
+def test_the_twin_begins_as_the_decoder_fed_with_z_t(glide, reading_as_clip, clip, tokenizer):
+    """Captions end at different places, and some are dropped."""
+    x_t, t, keep = torch.randn(3, 3, 32, 32), torch.tensor([5, 300, 999]), torch.zeros(3).bool()
+    for drop in (keep, torch.tensor([False, True, False])):
+        tokens = tokenizer(TEXTS)
+        text = glide.encode_text(tokens, drop)
+        z_t = clip.encode_text(torch.where(drop[:, None], empty_captions_like(tokens), tokens))
+        seat = reading_as_clip.image_condition(z_t, keep)
+        expected = reading_as_clip(x_t, t, seat, *reading_as_clip.encode_text(tokens, drop))
+        assert torch.allclose(glide(x_t, t, unit(1), *text), expected, atol=1e-5)
+
+
+def test_it_trains_as_the_decoder_does_with_fewer_captions_dropped(
+    decoder, glide, reading_as_clip, clip, tokenizer, monkeypatch
 ):
-    """The same random numbers: were the decoder's drop rate 1, both losses would be one."""
+    """The same random numbers: with z_t for z_i and nothing dropped, both losses are one."""
+    assert (glide.caption_drop, decoder.caption_drop) == (0.2, 0.5)
     images, tokens = torch.rand(3, 3, 32, 32) * 2 - 1, tokenizer(TEXTS)
     loss = decoder_loss(glide, (images, unit(1), tokens), seeded(3)).item()
     assert loss == decoder_loss(glide, (images, unit(2), tokens), seeded(3)).item()
-    assert loss != decoder_loss(decoder, (images, unit(1), tokens), seeded(3)).item()
-    monkeypatch.setattr(decoder_module, "IMAGE_DROP", 1.0)
-    assert loss == decoder_loss(decoder, (images, unit(1), tokens), seeded(3)).item()
+    monkeypatch.setattr(decoder_module, "IMAGE_DROP", 0.0)
+    glide.caption_drop = reading_as_clip.caption_drop = 0.0
+    ours = decoder_loss(glide, (images, unit(1), tokens), seeded(3)).item()
+    z_t = clip.encode_text(tokens)
+    theirs = decoder_loss(reading_as_clip, (images, z_t, tokens), seeded(3)).item()
+    assert ours == pytest.approx(theirs, rel=1e-5)
 
 
 def test_the_machine_draws_with_the_twin(tiny_dalle2, glide, few_steps):
@@ -114,6 +149,7 @@ def small_world(configs, tokenizer, monkeypatch):
     monkeypatch.setattr(stages, "_tokenizer", lambda folder: tokenizer)
     monkeypatch.setattr(stages, "_clip", lambda folder, device: clip)
     monkeypatch.setattr(stages, "sizes_of", lambda name: Sizes(decoder=decoder))
+    return clip
 
 
 def test_the_stage_goes_on_from_the_decoder_without_z_i(small_world, tmp_path):
@@ -128,8 +164,14 @@ def test_the_stage_goes_on_from_the_decoder_without_z_i(small_world, tmp_path):
     ours, twins = made["decoder"], made["glide"]
     assert isinstance(twins.core(twins.model), Glide)
     assert type(ours.core(ours.model)) is Decoder
-    weights = twins.core(twins.model).state_dict()
-    assert all(torch.equal(weights[k], v) for k, v in ours.model.decoder.state_dict().items())
+    started = twins.core(twins.model).state_dict()
+    decoders, clips = ours.model.decoder.state_dict(), small_world.text_tower
+    reading = {k for k in started if k.startswith("text_encoder.")}
+    assert started.keys() - decoders.keys() == {"projection.weight"}
+    assert torch.equal(started["projection.weight"], clips.projection.weight)
+    for k in decoders:
+        came = clips.state_dict()[k.removeprefix("text_")] if k in reading else decoders[k]
+        assert torch.equal(started[k], came), k
     batch, same = (job.data(4, seeded(1)) for job in (ours, twins))
     assert all(torch.equal(a, b) for a, b in zip(batch, same, strict=True))
     images, z_i, tokens, patches = batch

@@ -27,7 +27,7 @@ from minidalle2.evaluation.shapes import (
 )  # fmt: skip
 from minidalle2.evaluation.shapes.judge import Judge, JudgeConfig, answers_of
 from minidalle2.evaluation.shapes.prompts import follows
-from minidalle2.glide import Glide, with_decoder
+from minidalle2.glide import CaptionOnly, Glide, with_decoder
 from minidalle2.pca import PCA
 from minidalle2.prior import Prior
 from minidalle2.tokenizer import Tokenizer
@@ -201,7 +201,7 @@ def test_each_row_draws_from_its_own_condition(tiny, quick, monkeypatch):
     ]  # fmt: skip
     assert [r["accuracy"] for r in rows[:3]] == [1, 1, 1] and rows[3]["value"] == 0
     (caption_only, *_), (text, prompts, z_t), (prior, _, none) = calls
-    assert isinstance(caption_only.decoder, Glide)
+    assert isinstance(caption_only.decoder, CaptionOnly)
     assert text is prior is tiny and none is None
     expected = tiny.clip.encode_text(tiny.tokenizer(prompts))
     torch.testing.assert_close(z_t, expected)

@@ -26,7 +26,7 @@ FULL = LAPTOP | {
     "decoder": Recipe(steps=8_500, batch_size=128, restarts=(5_300,)),
     "upsampler64": Recipe(steps=6_000, batch_size=64),
     "upsampler128": Recipe(steps=6_000, batch_size=32),
-    "glide": Recipe(steps=800, batch_size=128, learning_rate=2e-3),
+    "glide": Recipe(steps=1_600, batch_size=128, learning_rate=2e-3),
 }
 SMOKE = {
     stage: replace(recipe, steps=4, batch_size=8, warmup_steps=2)

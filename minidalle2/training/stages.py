@@ -22,7 +22,7 @@ from minidalle2.decoder import Decoder, DecoderConfig
 from minidalle2.degradation import blur, bsr
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
 from minidalle2.evaluation.judging import judge_of
-from minidalle2.glide import Glide
+from minidalle2.glide import Glide, fed_with_text
 from minidalle2.pca import PCA
 from minidalle2.pictures import save_png, to_uint8
 from minidalle2.prior import Prior, prior_loss
@@ -170,11 +170,12 @@ def decoder_job(
 
 
 def glide_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    """The decoder's job for the twin that never sees z_i. It starts with the decoder's weights, a
-    tenth of whose training had none: so it has had all of that training, and its own."""
+    """The decoder's job for the twin that never sees z_i. It starts with the decoder's weights and
+    CLIP's text tower: so it has had all of their training, and its own."""
     job = decoder_job(world, folder, device, recipe, Glide)
     decoder = load_model(folder / "decoder", "decoder", DecoderConfig, Decoder)
-    job.core(job.model).load_state_dict(decoder.state_dict())
+    start = fed_with_text(decoder, _clip(folder, torch.device("cpu")).text_tower)
+    job.core(job.model).load_state_dict(start.state_dict())
     return job
 
 

@@ -8,7 +8,9 @@ optimiser, drawing the data) only lengthens the step.
 
 import torch
 
-from minidalle2.training.limits import convolution_rate, operations_of_a_step, product_rate
+from minidalle2.training.limits import (
+    convolution_rate, number_format, operations_of_a_step, product_rate,
+)  # fmt: skip
 from minidalle2.training.loop import Recipe, keep_freed_memory
 from minidalle2.training.stages import clip_job, decoder_job, prior_job
 from minidalle2.worlds.shapes.world import Shapes
@@ -21,7 +23,7 @@ JOBS = {"CLIP": (clip_job, 256), "prior": (prior_job, 256), "decoder": (decoder_
 def ours(seconds: float, seed: int) -> dict:
     keep_freed_memory()
     products, convolutions = (
-        product_rate(seconds / 4, torch.bfloat16),
+        product_rate(seconds / 4, number_format()),
         convolution_rate(seconds / 4),
     )
     numbers = {
