@@ -126,6 +126,15 @@ def test_sections_begin_with_words(path):
             assert len(cell.source.split()) > 8 or cell.source in BARE_HEADINGS, cell.source
 
 
+@pytest.mark.parametrize("path", [*SERIES, *EXERCISES], ids=lambda path: path.name)
+def test_prose_is_headings_and_whole_sentences(path):
+    """A placeholder has no full stop."""
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            last = cell.source.strip().splitlines()[-1]
+            assert last.startswith("#") or last.rstrip("*_`)|$")[-1] in ".?!:", cell.source
+
+
 @each_of_the_series
 def test_follows_the_plan(path):
     notebook = read(path)

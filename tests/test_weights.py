@@ -9,7 +9,9 @@ import torch
 
 from minidalle2.dalle2 import DALLE2, WEIGHTS, Sampling
 from minidalle2.evaluation.judging import load_judge
-from minidalle2.evaluation.shapes import manipulations, pca_reconstruction, three_rows
+from minidalle2.evaluation.shapes import (
+    binding, guidance_sweep, manipulations, pca_reconstruction, three_rows,
+)  # fmt: skip
 from minidalle2.evaluation.shapes.drawn import ONE_DRAWING
 from minidalle2.evaluation.shapes.judge import HEADS, answers_of, read
 from minidalle2.evaluation.shapes.prompts import follows, prompt_row
@@ -17,6 +19,7 @@ from minidalle2.evaluation.shapes.report import _pictures_read
 from minidalle2.evaluation.shapes.retrieval import recall_at_1
 from minidalle2.evaluation.similarity import draw as draw_candidates
 from minidalle2.evaluation.similarity import embedded, similarity_row
+from minidalle2.glide import load_twin
 from minidalle2.regression_prior import RegressionPrior, RegressionPriorConfig
 from minidalle2.training.checkpoints import load_model
 from minidalle2.worlds.shapes.drawing import draw
@@ -107,6 +110,29 @@ def test_the_autoregressive_prior_draws_as_well(rows, written, judge):
     shares = [row["accuracy"] for row in (diffusion, autoregressive)]
     spread = sum(max(share * (1 - share), 0.02) / n for share in shares) ** 0.5
     assert shares[1] >= shares[0] - 0.05 - 3 * spread
+
+
+@pytest.fixture(scope="module")
+def twin(dalle2):
+    return load_twin(SHAPES, dalle2)
+
+
+def test_the_gap_in_binding(dalle2, judge, twin):
+    """The README's is measured well enough, and some prompts show no other story."""
+    rows = json.loads((DOCS / "binding.json").read_text())["rows"]
+    assert binding.is_measured(rows)
+    share = {row["name"]: row["accuracy"] for row in rows if "accuracy" in row}
+    for label, model in {binding.UNCLIP: dalle2, binding.GLIDE: twin}.items():
+        for row in binding.drawn_rows(model, judge, label, 32, seed=1):
+            known = share[row["name"]]
+            assert abs(row["accuracy"] - known) <= 3 * (max(known * (1 - known), 0.02) / 32) ** 0.5
+
+
+def test_guidance_costs_the_twin_its_diversity(dalle2, judge, twin):
+    scales = (1.0, 4.0)
+    rows = list(guidance_sweep.guidance_rows(dalle2, judge, twin, 32, 1, scales=scales))
+    assert guidance_sweep.unclip_stays_diverse(rows, scales)
+    assert guidance_sweep.diversity_left(rows, "GLIDE", scales) < 0.8
 
 
 def test_the_autoregressive_prior_writes_what_was_asked_for(written):
