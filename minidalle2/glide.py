@@ -19,7 +19,6 @@ from minidalle2.dalle2 import DALLE2
 from minidalle2.decoder import Decoder, DecoderConfig
 from minidalle2.training.checkpoints import CheckpointError, load_model
 
-
 CAPTION_DROP = 0.2  # Nichol et al. 2021, section 4
 
 
