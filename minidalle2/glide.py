@@ -19,13 +19,11 @@ from minidalle2.dalle2 import DALLE2
 from minidalle2.decoder import Decoder, DecoderConfig
 from minidalle2.training.checkpoints import CheckpointError, load_model
 
-CAPTION_DROP = 0.2  # Nichol et al. 2021, section 4
-
 
 class Glide(Decoder):
     """A decoder that reads the caption in the place of z_i, too, in training and in drawing."""
 
-    caption_drop = CAPTION_DROP
+    caption_drop = 0.2  # Nichol et al. 2021, section 4
 
     def __init__(self, config: DecoderConfig):
         super().__init__(config)

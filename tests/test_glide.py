@@ -101,6 +101,7 @@ def test_it_trains_as_the_decoder_does_with_fewer_captions_dropped(
     images, tokens = torch.rand(3, 3, 32, 32) * 2 - 1, tokenizer(TEXTS)
     loss = decoder_loss(glide, (images, unit(1), tokens), seeded(3)).item()
     assert loss == decoder_loss(glide, (images, unit(2), tokens), seeded(3)).item()
+    assert loss != decoder_loss(decoder, (images, unit(1), tokens), seeded(3)).item()
     monkeypatch.setattr(decoder_module, "IMAGE_DROP", 0.0)
     glide.caption_drop = reading_as_clip.caption_drop = 0.0
     ours = decoder_loss(glide, (images, unit(1), tokens), seeded(3)).item()

@@ -126,7 +126,7 @@ def test_sections_begin_with_words(path):
             assert len(cell.source.split()) > 8 or cell.source in BARE_HEADINGS, cell.source
 
 
-@pytest.mark.parametrize("path", [*SERIES, *EXERCISES], ids=lambda path: path.name)
+@each_notebook
 def test_prose_is_headings_and_whole_sentences(path):
     """A placeholder has no full stop."""
     for cell in read(path).cells:

@@ -8,9 +8,7 @@ optimiser, drawing the data) only lengthens the step.
 
 import torch
 
-from minidalle2.training.limits import (
-    convolution_rate, number_format, operations_of_a_step, product_rate,
-)  # fmt: skip
+from minidalle2.training.limits import limits, operations_of_a_step
 from minidalle2.training.loop import Recipe, keep_freed_memory
 from minidalle2.training.stages import clip_job, decoder_job, prior_job
 from minidalle2.worlds.shapes.world import Shapes
@@ -22,26 +20,24 @@ JOBS = {"CLIP": (clip_job, 256), "prior": (prior_job, 256), "decoder": (decoder_
 
 def ours(seconds: float, seed: int) -> dict:
     keep_freed_memory()
-    products, convolutions = (
-        product_rate(seconds / 4, number_format()),
-        convolution_rate(seconds / 4),
-    )
+    machine = limits(0.75 * seconds)
     numbers = {
-        "products, GFLOP/s": products / 1e9,
-        "convolutions, GFLOP/s": convolutions / 1e9,
+        "products, GFLOP/s": machine.products / 1e9,
+        "convolutions, GFLOP/s": machine.convolutions / 1e9,
     }
     for name, (job_of, batch_size) in JOBS.items():
         job = job_of(Shapes(), FOLDER, training.CPU, Recipe(steps=4, batch_size=batch_size))
         model = job.model.to(memory_format=torch.channels_last)
         batch = job.data(batch_size, torch.Generator().manual_seed(0))
-        in_products, in_convolutions = operations_of_a_step(model, job.loss, batch)
+        operations = operations_of_a_step(model, job.loss, batch)
         done = training.train_for(
             seconds / 2, model, job.data, job.loss, training.our_optimizers(model), batch_size, seed
         )
         step = batch_size / done.per_second
-        ideal = in_products / products + in_convolutions / convolutions
-        numbers[f"{name}: GFLOP/s"] = (in_products + in_convolutions) / step / 1e9
-        numbers[f"{name}: share of the machine, %"] = 100 * ideal / step
+        numbers[f"{name}: GFLOP/s"] = sum(operations) / step / 1e9
+        numbers[f"{name}: share of the machine, %"] = (
+            100 * machine.ideal_seconds(*operations) / step
+        )
     return numbers
 
 
