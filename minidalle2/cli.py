@@ -183,8 +183,8 @@ def _add_train(parser: _Parser) -> None:
 
 def _add_speedrun(parser: _Parser) -> None:
     parser.add_argument(
-        "--profile", choices=("smoke", "speedrun"), default="speedrun",
-        help="smoke: seconds, to see that it runs (default speedrun)",
+        "--profile", choices=("smoke", "speedrun", "speedrun_gpu"),
+        help="smoke: seconds, to see that it runs (default: what fits the device)",
     )  # fmt: skip
     parser.add_argument(
         "-n", type=integer(4, 100_000), default=500, metavar="N",

@@ -81,6 +81,8 @@ class Decoder(nn.Module):
     def encode_text(self, tokens: Tensor, drop: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T) → context (B, T, D) and its mask (B, T); a dropped caption is the empty one."""
         tokens = torch.where(drop[:, None], empty_captions_like(tokens), tokens)
+        if tokens.is_cuda:  # counting the distinct ones costs a GPU more than encoding all
+            return self.text_encoder(tokens), tokens != PAD
         # Half of training's captions are dropped; the empty one is encoded once for all of them.
         distinct, row = tokens.unique(dim=0, return_inverse=True)
         return self.text_encoder(distinct)[row], tokens != PAD

@@ -21,6 +21,7 @@ from minidalle2.quantisation import dequantise, edges_by_quantile, edges_by_rang
 from minidalle2.tokenizer import PAD
 from minidalle2.training import stages
 from minidalle2.training.checkpoints import CheckpointError, load_model, save_model
+from minidalle2.training.embedded import Embedded
 from minidalle2.training.sizes import Sizes
 
 TEXTS = ["a red circle", "a large green star above a red square", "a"]
@@ -476,7 +477,8 @@ def test_training_takes_the_components_that_clip_needs(tokenizer, configs, tmp_p
     z = F.normalize(torch.randn(400, E) * torch.logspace(0, -2, E), dim=1)
     tokenizer.save(tmp_path / "tokenizer.json")
     sizes = Sizes(autoregressive_prior=configs.autoregressive_prior)
-    monkeypatch.setattr(stages, "_embeddings", lambda *_: (None, z, z.roll(1, 0)))
+    embedded = Embedded(z, z.roll(1, 0), ["a caption"] * 400, tokenizer)
+    monkeypatch.setattr(stages, "_embedded", lambda *_: embedded)
     monkeypatch.setattr(stages, "sizes_of", lambda name: sizes)
     world = SimpleNamespace(name="shapes")
     model = stages.autoregressive_prior_job(world, tmp_path, torch.device("cpu"), None).model

@@ -42,7 +42,7 @@ RESUMED = ("clip", "prior", "decoder")
 
 def tiny(setattr=setattr) -> None:
     """Small networks, few captions, and float32, in which alike is alike to seven digits."""
-    for name, value in {"CACHED": 1_000, "CAPTIONS": 200, "SHEETS": 1}.items():
+    for name, value in {"EMBEDDED": 1_000, "CAPTIONS": 200, "SHEETS": 1}.items():
         setattr(stages, name, value)
     setattr(stages, "sizes_of", lambda world: TINY)
     for module in (loop, stages):

@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+import math
 import os
 import random
 import struct
 import zlib
 from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -407,19 +409,33 @@ def test_pictures_go_with_their_captions(tmp_path, opened):
 @pytest.mark.parametrize("n, steps, thousands", [(40, 900, 1), (300, 900, 3), (300, 20, 1)])
 def test_a_prior_embeds_no_more_than_there_is(tmp_path, opened, monkeypatch, n, steps, thousands):
     """Eight passes over the training pictures, in thousands, all of which are among them."""
-    world, drawn = opened(write(tmp_path / "f", lines_of(n))), []
-
-    def embedded(world, clip, tokenizer, n, generator):
-        captions = world.captioned(n, generator, size=1)[1]
-        drawn.extend(captions)
-        return torch.zeros(n, 4), torch.ones(n, 4), captions
-
-    for name, stand_in in (("_tokenizer", None), ("_clip", None), ("_embedded", embedded)):
-        monkeypatch.setattr(stages, name, stand_in or (lambda *_: None))
+    world = opened(write(tmp_path / "f", lines_of(n)))
+    clip = SimpleNamespace(
+        parameters=lambda: iter([torch.zeros(1)]),
+        encode_image=lambda images: torch.zeros(len(images), 4),
+        encode_text=lambda tokens: torch.ones(len(tokens), 4),
+    )
+    tokenizer = SimpleNamespace(cut=lambda captions: torch.zeros(len(captions), 3))
+    monkeypatch.setattr(stages, "_tokenizer", lambda *_: tokenizer)
+    monkeypatch.setattr(stages, "_clip", lambda *_: clip)
     recipe = Recipe(steps=steps, batch_size=50)
-    _, z_i, z_t = stages._embeddings(world, tmp_path, torch.device("cpu"), recipe)
-    assert len(z_i) == len(z_t) == len(drawn) == 1_000 * thousands
-    assert set(drawn) == {world.captions[row] for row in world.rows("train").tolist()}
+    embedded = stages._embedded(world, tmp_path, torch.device("cpu"), recipe)
+    assert len(embedded.z_i) == len(embedded.z_t) == len(embedded.captions) == 1_000 * thousands
+    assert (embedded.z_i == 0).all() and (embedded.z_t == 1).all()
+    drawn = set(embedded.captions)
+    assert drawn == {world.captions[row] for row in world.rows("train").tolist()}
+
+
+def test_a_long_training_takes_more_embeddings(monkeypatch):
+    """Each at most some ten times."""
+    asked = []
+    monkeypatch.setattr(stages, "embed", lambda world, clip, tokenizer, n: asked.append(n))
+    monkeypatch.setattr(stages, "_tokenizer", lambda *_: None)
+    monkeypatch.setattr(stages, "_clip", lambda *_: None)
+    endless = SimpleNamespace(enough=math.inf)
+    for steps in (100, 4_000, 16_000):
+        stages._embedded(endless, None, None, Recipe(steps=steps, batch_size=256))
+    assert asked == [25_600, stages.EMBEDDED, 409_600]
 
 
 def test_pictures_are_read_once_and_anew_when_they_change(tmp_path, opened, monkeypatch):

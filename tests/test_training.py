@@ -216,7 +216,7 @@ def test_smoke_profile_trains_all_stages_that_then_draw(tmp_path, monkeypatch):
     from minidalle2.dalle2 import DALLE2
     from minidalle2.training import stages
 
-    monkeypatch.setattr(stages, "CACHED", 1_000)
+    monkeypatch.setattr(stages, "EMBEDDED", 1_000)
     monkeypatch.setattr(stages, "CAPTIONS", 500)
     monkeypatch.setattr(stages, "SHEETS", 1)  # they are most of so short a training
     for stage in STAGES:

@@ -237,7 +237,7 @@ def test_train_shows_what_is_in_a_folder_before_it_starts(worlds, tmp_path, caps
 @pytest.mark.parametrize("kind", ["critters", "folder"])
 def test_every_world_trains_and_draws(worlds, kind, tmp_path, monkeypatch):
     """Every stage, four steps each, from nothing to a picture; found captions may be too long."""
-    monkeypatch.setattr(stages, "CACHED", 1_000)
+    monkeypatch.setattr(stages, "EMBEDDED", 1_000)
     monkeypatch.setattr(stages, "CAPTIONS", 500)
     monkeypatch.setattr(stages, "SHEETS", 1)
     world = worlds[kind]

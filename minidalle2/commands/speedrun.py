@@ -13,8 +13,9 @@ from minidalle2.training.speedrun import GOAL, STAGES, clocked, judged, load
 def run(args: Namespace) -> None:
     device, folder = pick_device(args.device), make_folder(args.out)
     refuse_to_start_over(folder, STAGES)
+    profile = args.profile or ("speedrun_gpu" if device.type == "cuda" else "speedrun")
     seconds = clocked(
-        lambda stage, world: train(stage, world, folder, args.profile, device, None, ONE_PASS),
+        lambda stage, world: train(stage, world, folder, profile, device, None, ONE_PASS),
         device,
     )
     total = sum(seconds.values())
@@ -24,7 +25,7 @@ def run(args: Namespace) -> None:
     share = rows[-1]["accuracy"]
     verdict = "reached" if share >= GOAL else "missed"
     print(f"{share:.1%} of prompts right after {total:.0f} s; the goal of {GOAL:.0%} is {verdict}")
-    record = {"hardware": hardware(device), "profile": args.profile, "rows": rows}
+    record = {"hardware": hardware(device), "profile": profile, "rows": rows}
     record["seconds"] = {stage: round(spent, 1) for stage, spent in seconds.items()}
     path = folder / "record.json"
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -5,6 +5,7 @@ prior, the decoder and the first upsampler, linear for the second.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -82,5 +83,12 @@ def respace(schedule: Schedule, timesteps: Tensor) -> Schedule:
 
 def at(values: Tensor, t: Tensor, like: Tensor) -> Tensor:
     """values (T,), t (B,) → (B, 1, …), to multiply with `like` (B, …)."""
-    picked = values.to(like.device)[t]
-    return picked.reshape(-1, *[1] * (like.ndim - 1))
+    if values.device != like.device:
+        values = _moved(values, like.device)
+    return values[t].reshape(-1, *[1] * (like.ndim - 1))
+
+
+@lru_cache(maxsize=256)
+def _moved(values: Tensor, device: torch.device) -> Tensor:
+    """Kept: a copy to a GPU waits until all work there is done."""
+    return values.to(device)

@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class EMA:
@@ -18,7 +19,7 @@ class EMA:
     def update(self, model: nn.Module, step: int) -> None:
         """Call after optimiser step number `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for average, current in zip(self.model.parameters(), model.parameters(), strict=True):
-            average.lerp_(current, 1 - decay)
+        averages, currents = list(self.model.parameters()), list(model.parameters())
+        get_ema_multi_avg_fn(decay)(averages, currents, step)  # in one go: a GPU waits on each call
         for average, current in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(current)

@@ -47,4 +47,5 @@ class _WithGradients(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(None if g is None else upstream * g for g in ctx.gradients)
+        scaled = iter(torch._foreach_mul([g for g in ctx.gradients if g is not None], upstream))
+        return None, None, *(None if g is None else next(scaled) for g in ctx.gradients)

@@ -25,10 +25,11 @@ from minidalle2.training.checkpoints import (
     CheckpointError, read_tensors, reading, save_model, write_atomically, write_tensors,
 )  # fmt: skip
 from minidalle2.training.distributed import (
-    anyone, check_shared, drawn, is_first, mean, synchronised,
+    anyone, check_shared, drawn, is_first, mean, processes, synchronised,
 )  # fmt: skip
 from minidalle2.training.ema import EMA
-from minidalle2.training.optimizer import build_optimizers
+from minidalle2.training.graph import GraphedUpdate
+from minidalle2.training.optimizer import Update, build_optimizers
 
 SAVE_EVERY_SECONDS = 60
 LOG_EVERY_STEPS = 20
@@ -161,6 +162,9 @@ class _Run:
         self.core = core
         self.ema = EMA(model, recipe.ema_decay)
         self.optimizers = build_optimizers(model, recipe.learning_rate, recipe.weight_decay)
+        alone_on_gpu = next(model.parameters()).is_cuda and processes() == 1
+        kind = GraphedUpdate if alone_on_gpu else Update
+        self.update = kind(self.optimizers, recipe.clip_norm)
         self.step, self.seconds, self.total = 0, 0.0, recipe.steps
         self.log: list[str] = []
         if (folder / "training.safetensors").exists():
@@ -178,11 +182,7 @@ class _Run:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         value.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
+        norm = self.update(rate)
         self.ema.update(self.model, self.step)
         self.step += 1
         return norm.item()

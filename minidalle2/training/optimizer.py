@@ -20,29 +20,38 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
             by_shape = defaultdict(list)
-            for p in group["params"]:
-                if p.grad is not None:
-                    by_shape[p.flatten(1).shape].append(p)
-            for params in by_shape.values():
-                self._step_equal_shapes(params, group)
+            for p, update in zip(
+                params, self._with_momentum(params, group["momentum"]), strict=True
+            ):
+                by_shape[update.shape].append((p, update))
+            # Lists of tensors in one call, here and below: a GPU waits for each call.
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            for shape, pairs in by_shape.items():
+                equal, updates = zip(*pairs, strict=True)
+                # Equal shapes are orthogonalised as one batch: far fewer, larger products.
+                # 0.2 √max(m, n): the scale at which AdamW's learning rate and decay carry over.
+                scale = 0.2 * max(shape) ** 0.5 * group["lr"]
+                steps = (-scale * orthogonalise(torch.stack(updates))).unbind()
+                steps = [step.view_as(p) for p, step in zip(equal, steps, strict=True)]
+                torch._foreach_add_(equal, steps)
 
-    def _step_equal_shapes(self, params: list[nn.Parameter], group: dict) -> None:
-        """Equal shapes are orthogonalised as one batch: far fewer, larger products."""
-        updates = []
+    def _with_momentum(self, params: list[nn.Parameter], momentum: float) -> list[Tensor]:
+        """Nesterov's: the gradient, pulled to its own average. Matrices (out, in · kernel)."""
         for p in params:
-            buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
-            buffer.lerp_(p.grad, 1 - group["momentum"])
-            updates.append(p.grad.lerp(buffer, group["momentum"]).flatten(1))
-        for p, update in zip(params, orthogonalise(torch.stack(updates)), strict=True):
-            # 0.2 √max(m, n): the scale at which AdamW's learning rate and decay carry over.
-            scale = 0.2 * max(update.shape) ** 0.5
-            p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.add_(update.view_as(p), alpha=-group["lr"] * scale)
+            if not self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        gradients = [p.grad for p in params]
+        averages = [self.state[p]["momentum"] for p in params]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        return [u.flatten(1) for u in torch._foreach_lerp(gradients, averages, momentum)]
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """(..., m, n) → about UVᵀ of each singular value decomposition USVᵀ, by Newton-Schulz.
+    """(B, m, n) → about UVᵀ of each singular value decomposition USVᵀ, by Newton-Schulz.
 
     The quintic's coefficients are Jordan's: steep at zero, so five steps in bfloat16 suffice; the
     singular values end near, not at, 1.
@@ -55,14 +64,17 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(5):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).to(matrices.dtype)
 
 
 def build_optimizers(
     model: nn.Module, learning_rate: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """[Muon, AdamW] over the parameters that train; vectors, embeddings and positions get AdamW."""
+    """[Muon, AdamW] over the parameters that train; vectors, embeddings and positions get AdamW.
+
+    On a GPU the rate is a tensor there, so that a recorded step (graph.py) can be told another.
+    """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     params = [p for p in model.parameters() if p.requires_grad]
     hidden = {
@@ -70,7 +82,37 @@ def build_optimizers(
     } - embeddings
     matrices = [p for p in params if id(p) in hidden]
     rest = [p for p in params if id(p) not in hidden]
+    on_gpu = params[0].is_cuda
+    rate = torch.tensor(learning_rate, device=params[0].device) if on_gpu else learning_rate
     return [
-        Muon(matrices, lr=learning_rate, weight_decay=weight_decay),
-        torch.optim.AdamW(rest, lr=learning_rate, weight_decay=0.0, betas=(0.9, 0.98)),
+        Muon(matrices, lr=rate, weight_decay=weight_decay),
+        torch.optim.AdamW(rest, lr=rate, weight_decay=0.0, betas=(0.9, 0.98), capturable=on_gpu),
     ]
+
+
+class Update:
+    """One step of all optimisers along the gradients that the parameters have."""
+
+    def __init__(self, optimizers: list[torch.optim.Optimizer], clip_norm: float):
+        self.optimizers, self.clip_norm = optimizers, clip_norm
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        self.params = [p for group in groups for p in group["params"]]
+
+    def __call__(self, rate: float) -> Tensor:
+        """→ the gradient's norm, before it is scaled down to `clip_norm`."""
+        self.set(rate)
+        return self.step()
+
+    def set(self, rate: float) -> None:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+    def step(self) -> Tensor:
+        norm = nn.utils.clip_grad_norm_(self.params, self.clip_norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return norm

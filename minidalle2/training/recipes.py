@@ -21,7 +21,7 @@ LAPTOP = {
 }
 FULL = LAPTOP | {
     "prior": Recipe(steps=4_000, batch_size=256),
-    "autoregressive_prior": Recipe(steps=4_000, batch_size=256),
+    "autoregressive_prior": Recipe(steps=4_000, batch_size=1024),
     "regression_prior": Recipe(steps=4_000, batch_size=256, learning_rate=2e-3),
     "decoder": Recipe(steps=8_500, batch_size=128, restarts=(5_300,)),
     "upsampler64": Recipe(steps=6_000, batch_size=64),
@@ -38,7 +38,14 @@ SPEEDRUN = LAPTOP | {
     "prior": Recipe(steps=1_500, batch_size=256),
     "decoder": Recipe(steps=1_600, batch_size=64),
 }
+# The same on one GPU, which takes a large batch in the time of a small one.
+SPEEDRUN_GPU = LAPTOP | {
+    "clip": Recipe(steps=400, batch_size=1024, warmup_steps=50),
+    "prior": Recipe(steps=600, batch_size=1024, warmup_steps=50),
+    "decoder": Recipe(steps=650, batch_size=384, warmup_steps=50),
+}
 PROFILES = {"smoke": SMOKE, "laptop": LAPTOP, "full": FULL, "speedrun": SPEEDRUN}
+PROFILES["speedrun_gpu"] = SPEEDRUN_GPU
 EMOJI = FULL | {
     "clip": Recipe(
         steps=9_000, batch_size=256, learning_rate=3e-3, weight_decay=0.1, restarts=(6_000,)

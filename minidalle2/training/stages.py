@@ -29,12 +29,15 @@ from minidalle2.prior import Prior, prior_loss
 from minidalle2.regression_prior import RegressionPrior, regression_loss
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.accumulation import accumulated, clip_loss_of_all
+from minidalle2.training.ahead import Ahead, Draw, See, workers_for
 from minidalle2.training.alignment import AlignedDecoder, aligned_loss
 from minidalle2.training.checkpoints import CheckpointError, load_model
-from minidalle2.training.distributed import is_first, share, wait_for_all
+from minidalle2.training.distributed import is_first, processes, share, wait_for_all
+from minidalle2.training.embedded import Embedded, embed
 from minidalle2.training.execution import ONE_PASS, Execution, prepare
 from minidalle2.training.feeding import captions_of, own_captioned, own_pairs
-from minidalle2.training.loop import Data, Loss, Recipe, Step, fit, half_precision, whole
+from minidalle2.training.graph import Graphed
+from minidalle2.training.loop import Loss, Recipe, Step, fit, half_precision, whole
 from minidalle2.training.recipes import recipe_of
 from minidalle2.training.sizes import sizes_of
 from minidalle2.upsampler import Upsampler, UpsamplerConfig, upsampler_loss
@@ -43,21 +46,30 @@ from minidalle2.worlds.world import World
 ALL = ("tokenizer", "clip", "prior", "decoder", "upsampler64", "upsampler128")  # `train all`
 STAGES = (*ALL, "judge", "autoregressive_prior", "regression_prior", "glide")  # not of `train all`
 CAPTIONS = 20_000  # that the tokenizer is trained on
-CACHED = 120_000  # pictures and captions whose embeddings the prior learns from
+EMBEDDED = 120_000  # pictures and captions that a prior learns from; more for a long training
 SHEETS = 8  # sample sheets over a training
 
 
 @dataclass
 class Job:
-    """A stage made ready: the loop needs the first three, the eye the fourth."""
+    """A stage made ready. A batch is drawn on the CPU, by any process, then seen on the device."""
 
     model: nn.Module
-    data: Data
+    draw: Draw
+    see: See
     loss: Loss
     sheet: Callable[[nn.Module], Tensor] | None = None  # → pictures (N, 3, S, S) in [-1, 1]
     core: Callable[[nn.Module], nn.Module] = whole  # the part of the model that is kept
     # for a loss that is no mean over samples: how it is computed in so many parts
     in_parts: Callable[[int], Loss] | None = None
+    recordable: bool = True  # as a CUDA graph
+
+    def data(self, n: int, generator: torch.Generator) -> Any:
+        return self.see(self.draw(n, generator))
+
+
+def onto(device: torch.device) -> See:
+    return lambda batch: tuple(part.to(device) for part in batch)
 
 
 def train_stage(
@@ -82,9 +94,12 @@ def train_stage(
     job.model.to(device, memory_format=torch.channels_last)
     prepare(job.model, execution)
     loss = job.in_parts(execution.parts) if job.in_parts else accumulated(job.loss, execution.parts)
+    if device.type == "cuda" and processes() == 1 and execution == ONE_PASS and job.recordable:
+        loss = Graphed(loss, _tokenizer(folder).context_length)
     if minutes is not None:
         recipe = replace(recipe, minutes=minutes, restarts=())
-    steps = fit(job.model, job.data, loss, recipe, folder / stage, stage, job.core)
+    data = Ahead(job.draw, job.see, workers_for(world, device))
+    steps = fit(job.model, data, loss, recipe, folder / stage, stage, job.core)
     with closing(steps):  # so that it saves before an error in a sheet is told
         for step in steps:
             yield step
@@ -102,39 +117,39 @@ def train_tokenizer(world: World) -> Tokenizer:
 def clip_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
     tokenizer = _tokenizer(folder)
 
-    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        images, tokens = own_pairs(world, tokenizer, n, generator)
-        return images.to(device), tokens.to(device)
+    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return own_pairs(world, tokenizer, n, generator)
 
     config = replace(sizes_of(world.name).clip, vocab_size=tokenizer.vocab_size)
-    return Job(CLIP(config), data, clip_loss, in_parts=clip_loss_of_all)
+    return Job(CLIP(config), draw, onto(device), clip_loss, in_parts=clip_loss_of_all)
 
 
 def prior_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
     """CLIP is frozen by now, so its embeddings are computed once."""
-    data, _, _ = _embeddings(world, folder, device, recipe)
+    embedded = _embedded(world, folder, device, recipe)
     config = replace(sizes_of(world.name).prior, vocab_size=_tokenizer(folder).vocab_size)
-    return Job(Prior(config), data, prior_loss)
+    return Job(Prior(config), embedded.draw, onto(device), prior_loss)
 
 
 def autoregressive_prior_job(
     world: World, folder: Path, device: torch.device, recipe: Recipe
 ) -> Job:
     """As many components as CLIP's embeddings need; the model measures them before it trains."""
-    data, z_i, z_t = _embeddings(world, folder, device, recipe)
+    embedded = _embedded(world, folder, device, recipe)
     config = replace(
         sizes_of(world.name).autoregressive_prior,
         vocab_size=_tokenizer(folder).vocab_size,
-        components=len(PCA.keeping(z_i, VARIANCE_KEPT).variance),
+        components=len(PCA.keeping(embedded.z_i, VARIANCE_KEPT).variance),
     )
     prior = AutoregressivePrior(config)
-    prior.measure(z_i, z_t)
-    return Job(prior, data, autoregressive_prior_loss)
+    prior.measure(embedded.z_i, embedded.z_t)
+    return Job(prior, embedded.draw, onto(device), autoregressive_prior_loss)
 
 
 def regression_prior_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    data, _, _ = _embeddings(world, folder, device, recipe)
-    return Job(RegressionPrior(sizes_of(world.name).regression_prior), data, regression_loss)
+    embedded = _embedded(world, folder, device, recipe)
+    prior = RegressionPrior(sizes_of(world.name).regression_prior)
+    return Job(prior, embedded.draw, onto(device), regression_loss)
 
 
 def decoder_job(
@@ -147,17 +162,19 @@ def decoder_job(
     decoder = kind(config)
     decoder.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
 
+    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        images, captions = own_captioned(world, n, generator)
+        return images, tokenizer.cut(captions)
+
     @torch.no_grad()
-    def seen(images: Tensor, captions: list[str]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        images = images.to(device)
+    def see(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        images, tokens = onto(device)(batch)
         with half_precision(device):
             z_i, patches = clip.encode_patches(images)
-        return images, z_i, tokenizer.cut(captions).to(device), patches
+        return images, z_i, tokens, patches
 
-    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return seen(*own_captioned(world, n, generator))
-
-    _, z_i, tokens, _ = seen(*world.captioned(32, torch.Generator().manual_seed(2)))
+    images, captions = world.captioned(32, torch.Generator().manual_seed(2))
+    _, z_i, tokens, _ = see((images, tokenizer.cut(captions)))
 
     @torch.no_grad()
     def sheet(model: Decoder) -> Tensor:
@@ -166,7 +183,7 @@ def decoder_job(
         return last(ddim(model.diffusion, denoise, x_T, 20, clip_to_image))
 
     model = AlignedDecoder(decoder, clip.config.width)
-    return Job(model, data, aligned_loss, sheet, core=lambda model: model.decoder)
+    return Job(model, draw, see, aligned_loss, sheet, core=lambda model: model.decoder)
 
 
 def glide_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
@@ -186,12 +203,12 @@ def upsampler_job(world: World, size: int, device: torch.device) -> Job:
     def crops(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         high = world.crops(n, generator, size)
         low = degrade(nn.functional.avg_pool2d(high, 2), generator)
-        return high.to(device), low.to(device)
+        return high, low
 
-    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return share(crops(n, generator))
 
-    high, low = crops(16, torch.Generator().manual_seed(2))
+    high, low = onto(device)(crops(16, torch.Generator().manual_seed(2)))
 
     @torch.no_grad()
     def sheet(model: Upsampler) -> Tensor:
@@ -200,17 +217,24 @@ def upsampler_job(world: World, size: int, device: torch.device) -> Job:
         enlarged = nn.functional.interpolate(low, scale_factor=2, mode="bicubic")
         return torch.cat((enlarged, drawn, high))  # what it is given, makes, should make
 
-    return Job(Upsampler(UpsamplerConfig(size, schedule)), data, upsampler_loss, sheet)
+    model = Upsampler(UpsamplerConfig(size, schedule))
+    return Job(model, draw, onto(device), upsampler_loss, sheet)
 
 
 def judge_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
     """Raises ValueError for a world that has no judge."""
     judge = judge_of(world.name)
 
-    def data(n: int, generator: torch.Generator) -> Any:
+    def draw(n: int, generator: torch.Generator) -> Any:
         return share(judge.judge_data(n, generator))
 
-    return Job(judge.Judge(judge.JudgeConfig()), data, judge.judge_loss)
+    return Job(
+        judge.Judge(judge.JudgeConfig()),
+        draw,
+        lambda batch: batch,
+        judge.judge_loss,
+        recordable=False,
+    )
 
 
 JOBS: dict[str, Callable[[World, Path, torch.device, Recipe], Job]] = {
@@ -232,40 +256,11 @@ def _save_sheet(pictures: Tensor, path: Path) -> None:
     save_png(rearrange(to_uint8(pictures), "(r c) k h w -> k (r h) (c w)", c=8).cpu(), path)
 
 
-def _embeddings(
-    world: World, folder: Path, device: torch.device, recipe: Recipe
-) -> tuple[Data, Tensor, Tensor]:
-    """What a prior learns from: its batches (z_i, z_t, tokens), and all the z_i and z_t (N, E)
-    that they are taken from."""
-    tokenizer, clip = _tokenizer(folder), _clip(folder, device)
-    generator = torch.Generator().manual_seed(1)
-    wanted = min(CACHED, recipe.steps * recipe.batch_size, world.enough)
-    thousands = -(-wanted // 1_000)
-    parts = [_embedded(world, clip, tokenizer, 1_000, generator) for _ in range(thousands)]
-    z_i, z_t = (torch.cat([part[k] for part in parts]) for k in (0, 1))
-    captions = [caption for part in parts for caption in part[2]]
-
-    def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        rows = share(torch.randint(len(captions), (n,), generator=generator))
-        tokens = tokenizer.cut([captions[row] for row in rows.tolist()])
-        return z_i[rows].to(device), z_t[rows].to(device), tokens.to(device)
-
-    return data, z_i, z_t
-
-
-@torch.no_grad()
-def _embedded(
-    world: World, clip: CLIP, tokenizer: Tokenizer, n: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, list[str]]:
-    """→ z_i (n, E), z_t (n, E), captions, on the CPU."""
-    images, captions = world.captioned(n, generator)
-    device = next(clip.parameters()).device
-    with half_precision(device):
-        z_i, z_t = (
-            clip.encode_image(images.to(device)),
-            clip.encode_text(tokenizer.cut(captions).to(device)),
-        )
-    return z_i.cpu(), z_t.cpu(), captions
+def _embedded(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Embedded:
+    """No more than the recipe takes, nor than the world has; each at most some ten times."""
+    taken = recipe.steps * recipe.batch_size
+    n = min(taken, max(EMBEDDED, taken // 10), world.enough)
+    return embed(world, _clip(folder, device), _tokenizer(folder), n)
 
 
 def _tokenizer(folder: Path) -> Tokenizer:

@@ -1,8 +1,8 @@
 """Drawings → captions, in English or Chinese, in several phrasings.
 
 A caption says what is drawn by its name, or now and then by some keywords; the style most of the
-time; a coloured background always, and white hardly ever, so that what is unsaid is white. All
-lower case, as the pipeline makes prompts.
+time, rarely nothing else; a coloured background always, and white hardly ever, so that what is
+unsaid is white. All lower case, as the pipeline makes prompts.
 """
 
 import random
@@ -16,6 +16,7 @@ from minidalle2.worlds.emoji.words import BACKGROUNDS, BARE, KINDS, WHITE
 CHINESE = 1 / 3  # of the captions
 STYLELESS = 0.25
 KEYWORDS = 0.2
+NAMELESS = 0.05  # that only a hand is seen, whatever it draws, keeps style apart from things
 MOST_KEYWORDS = 3
 SAYS_WHITE = 0.15
 
@@ -26,11 +27,13 @@ STYLED = (
 )  # fmt: skip
 PLAIN = ("{a}", "{name}", "an emoji of {a}")
 STYLED_WORDS, PLAIN_WORDS = ("{style} emoji: {words}",), ("emoji: {words}",)
+STYLE_ALONE = ("{style} style", "an emoji in {style} style")
 ENDINGS = ("{caption} on a {background} background", "{caption}, {background} background")
 
 STYLED_ZH = ("{style}风格的{name}", "{name}，{style}风格", "{style}表情：{name}", "{style} {name}")
 PLAIN_ZH = ("{name}", "{name}的表情", "{name}表情符号")
 STYLED_WORDS_ZH, PLAIN_WORDS_ZH = ("{style}表情：{words}",), ("表情：{words}",)
+STYLE_ALONE_ZH = ("{style}风格", "{style}风格的表情")
 ENDINGS_ZH = ("{caption}，{background}背景", "{background}背景上的{caption}")
 
 # "an hourglass", "an x-ray", but "a unicorn".
@@ -56,19 +59,23 @@ def caption(drawing: Drawing, background: int, rng: random.Random, says_all: boo
     styled = rng.random() >= STYLELESS or says_all
     words = some_keywords(drawing.name, chinese, rng)
     by_words = rng.random() < KEYWORDS and bool(words) and not says_all
+    nameless = rng.random() < NAMELESS and styled and not says_all
     says_background = rng.random() < SAYS_WHITE or background != WHITE or says_all
     if chinese:
         by_name = STYLED_ZH if styled else PLAIN_ZH
         by_keywords = STYLED_WORDS_ZH if styled else PLAIN_WORDS_ZH
+        by_style = STYLE_ALONE_ZH
         name = drawing.name.name_zh.lower()
         slots = {"name": name, "words": "、".join(words)}
     else:
         by_name = STYLED if styled else PLAIN
         by_keywords = STYLED_WORDS if styled else PLAIN_WORDS
+        by_style = STYLE_ALONE
         name = spoken(drawing.name.name)
         slots = {"name": name, "a": with_article(name), "words": ", ".join(words)}
     slots |= {"style": drawing.style, "style_a": with_article(drawing.style)}
-    said = rng.choice(by_keywords if by_words else by_name).format(**slots)
+    phrases = by_style if nameless else by_keywords if by_words else by_name
+    said = rng.choice(phrases).format(**slots)
     return on_background(said, background, chinese, rng) if says_background else said
 
 

@@ -18,6 +18,8 @@ from minidalle2.worlds.stored import shuffled
 from minidalle2.worlds.variation import varied
 
 JITTERED = 0.5  # of the training pictures; the others are framed as the drawings are
+SEEN = 32  # pixels, by CLIP
+CLOSEST = 1.7  # times its size, at most
 
 
 class Emoji:
@@ -53,12 +55,20 @@ class Emoji:
 
     def contrasting(self, n: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
         """A batch for CLIP: three eighths near misses, three a sheet, the rest by chance; varied,
-        because the drawings are few."""
+        because the drawings are few, at twice the size, so that their strokes stay as sharp."""
         most = 3 * n // 8
-        parts = (self.near_misses(most, generator), self.sheet(most, generator),
-                 self.captioned(n - 2 * most, generator))  # fmt: skip
-        images = varied(torch.cat([images for images, _ in parts]), generator)
-        return images, [caption for _, captions in parts for caption in captions]
+        by_chance = shuffled(members("train"), n - 2 * most, generator)
+        groups = (
+            (*sample_near_misses(most, generator), True),
+            (*sample_sheet(most, generator), False),
+            (by_chance, sample_backgrounds(by_chance, generator), False),
+        )
+        parts = [
+            _with_captions(rows, backgrounds, generator, 2 * SEEN, 0.0, says_all)
+            for rows, backgrounds, says_all in groups
+        ]
+        images = varied(torch.cat([images for images, _ in parts]), generator, CLOSEST)
+        return F.avg_pool2d(images, 2), [caption for _, captions in parts for caption in captions]
 
     def crops(self, n: int, generator: torch.Generator, size: int) -> Tensor:
         """→ (n, 3, size/4, size/4): random quarter-size windows of `train` pictures of `size` px,
