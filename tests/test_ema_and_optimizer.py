@@ -64,7 +64,7 @@ def test_average_is_apart_from_the_model():
 # Muon
 
 
-@pytest.mark.parametrize("shape", [(1, 32, 64), (1, 64, 32), (1, 16, 16 * 9), (3, 20, 50)])
+@pytest.mark.parametrize("shape", [(32, 64), (64, 32), (16, 16 * 9), (3, 20, 50)])
 def test_singular_values_near_one(shape):
     """Newton-Schulz brings all of them near 1, whatever the scale, and keeps the directions."""
     matrices = torch.randn(shape) * 1e-3
@@ -78,7 +78,7 @@ def test_singular_values_near_one(shape):
 
 
 def test_orthogonalise_survives_zero():
-    assert (orthogonalise(torch.zeros(1, 4, 4)) == 0).all()
+    assert (orthogonalise(torch.zeros(4, 4)) == 0).all()
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has Muon from 2.9 on")

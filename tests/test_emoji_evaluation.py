@@ -211,7 +211,7 @@ def test_copies_are_found_also_when_shifted():
 
 def test_near_copies_are_counted(monkeypatch):
     rows = core_members("pairs")[torch.tensor([0, 1, 400, 407])]
-    drawn = Drawn(rows, ["p"] * 4, torch.zeros(4, 3, 128, 128, dtype=torch.uint8))
+    drawn = Drawn(rows, ["p"] * 4, *(torch.zeros(4, 3, s, s, dtype=torch.uint8) for s in (128, 32)))
     distances = iter((torch.tensor([0.0, NEAR, 0.05, 0.3]), torch.tensor([0.3, 0.3, 0.0, 0.3])))
     monkeypatch.setattr(copying, "nearest_training", lambda images: (next(distances), None))
     monkeypatch.setattr(copying, "real_pictures", lambda rows, size: None)

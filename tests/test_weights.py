@@ -112,6 +112,13 @@ def test_the_autoregressive_prior_draws_as_well(rows, written, judge):
     assert shares[1] >= shares[0] - 0.05 - 3 * spread
 
 
+def test_as_pictures_are_drawn_it_is_within_five_points():
+    """The README's figures, of 200 prompts and eight drawings each."""
+    rows = json.loads((DOCS / "priors.json").read_text())["accuracy"]
+    share = {row["prior"]: row["accuracy"] for row in rows if row["drawings"] == 8}
+    assert share["autoregressive"] >= share["diffusion"] - 0.05
+
+
 @pytest.fixture(scope="module")
 def twin(dalle2):
     return load_twin(SHAPES, dalle2)

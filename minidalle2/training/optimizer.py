@@ -51,13 +51,13 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """(B, m, n) → about UVᵀ of each singular value decomposition USVᵀ, by Newton-Schulz.
+    """(..., m, n) → about UVᵀ of each singular value decomposition USVᵀ, by Newton-Schulz.
 
     The quintic's coefficients are Jordan's: steep at zero, so five steps in bfloat16 suffice; the
     singular values end near, not at, 1.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.bfloat16()
+    x = matrices.bfloat16().reshape(-1, *matrices.shape[-2:])
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
@@ -65,7 +65,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     for _ in range(5):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).to(matrices.dtype)
+    return (x.mT if tall else x).reshape(matrices.shape).to(matrices.dtype)
 
 
 def build_optimizers(

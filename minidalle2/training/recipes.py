@@ -44,15 +44,20 @@ SPEEDRUN_GPU = LAPTOP | {
     "prior": Recipe(steps=600, batch_size=1024, warmup_steps=50),
     "decoder": Recipe(steps=650, batch_size=384, warmup_steps=50),
 }
-PROFILES = {"smoke": SMOKE, "laptop": LAPTOP, "full": FULL, "speedrun": SPEEDRUN}
-PROFILES["speedrun_gpu"] = SPEEDRUN_GPU
+PROFILES = {
+    "smoke": SMOKE,
+    "laptop": LAPTOP,
+    "full": FULL,
+    "speedrun": SPEEDRUN,
+    "speedrun_gpu": SPEEDRUN_GPU,
+}
 EMOJI = FULL | {
     "clip": Recipe(
         steps=9_000, batch_size=256, learning_rate=3e-3, weight_decay=0.1, restarts=(6_000,)
     ),
     "prior": Recipe(steps=2_500, batch_size=256),
-    "decoder": Recipe(steps=3_000, batch_size=128),
-    "judge": Recipe(steps=4_000, batch_size=128, learning_rate=2e-3, weight_decay=0.05),
+    "decoder": Recipe(steps=3_630, batch_size=256),
+    "judge": Recipe(steps=9_044, batch_size=128, learning_rate=2e-3, weight_decay=0.05),
 }
 
 

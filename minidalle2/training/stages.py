@@ -95,7 +95,7 @@ def train_stage(
     prepare(job.model, execution)
     loss = job.in_parts(execution.parts) if job.in_parts else accumulated(job.loss, execution.parts)
     if device.type == "cuda" and processes() == 1 and execution == ONE_PASS and job.recordable:
-        loss = Graphed(loss, _tokenizer(folder).context_length)
+        loss = Graphed(loss, _longest_caption(folder))
     if minutes is not None:
         recipe = replace(recipe, minutes=minutes, restarts=())
     data = Ahead(job.draw, job.see, workers_for(world, device))
@@ -268,6 +268,12 @@ def _tokenizer(folder: Path) -> Tokenizer:
     if not path.is_file():
         raise CheckpointError(f"there is no tokenizer in {folder}; `train tokenizer` comes first")
     return Tokenizer.load(path)
+
+
+def _longest_caption(folder: Path) -> int:
+    """In tokens; 0 where there is no tokenizer, for stages that read no captions."""
+    there = (folder / "tokenizer.json").is_file()
+    return _tokenizer(folder).context_length if there else 0
 
 
 def _clip(folder: Path, device: torch.device) -> CLIP:

@@ -1,9 +1,12 @@
-"""The judge: a small convolutional network that says what an emoji shows, and whose style it is in.
+"""The judge: small convolutional networks that say what an emoji shows, and whose style it is in.
 
 (B, 3, 64, 64) → logits of the names that the split `train` draws, and of the six styles. It trains
 on drawings of `train` alone, so what is held out from the stages is held out from it, too: a name
 in a style it has never seen together. It shares no weights with what it judges. Larger pictures
 are averaged down to 64 px first.
+
+The two share nothing. A network that knows what is drawn learns by heart who drew it, and is wrong
+where another hand does; so the style is read off strokes alone, in windows of 21 px, and averaged.
 """
 
 from dataclasses import dataclass, field
@@ -27,7 +30,8 @@ SMOOTHING = 0.1  # of the labels (Szegedy et al. 2016): six drawings a name are 
 
 @dataclass
 class JudgeConfig:
-    widths: tuple[int, ...] = (32, 48, 128, 192)  # channels at 32, 16, 8 and 4 px
+    widths: tuple[int, ...] = (48, 96, 160, 256)  # channels at 32, 16, 8 and 4 px
+    stroke_widths: tuple[int, ...] = (48, 64, 96)  # at 64, 32 and 16 px
     names: int = field(default_factory=lambda: len(known_names()))
     styles: int = len(STYLES)
 
@@ -39,19 +43,23 @@ class Judge(nn.Module):
         super().__init__()
         self.config = config
         w32, w16, w8, w4 = config.widths
-        self.body = nn.Sequential(
+        self.name = nn.Sequential(
             nn.PixelUnshuffle(2), *layer(12, w32, 1),  # (B, w32, 32, 32)
             *layer(w32, w16, 2), Residual(w16),  # (B, w16, 16, 16)
             *layer(w16, w8, 2), Residual(w8),  # (B, w8, 8, 8)
             *layer(w8, w4, 2), *layer(w4, w4, 1),  # (B, w4, 4, 4)
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(w4),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(w4), nn.Linear(w4, config.names),
         )  # fmt: skip
-        self.name = nn.Linear(w4, config.names)
-        self.style = nn.Linear(w4, config.styles)
+        s64, s32, s16 = config.stroke_widths
+        self.style = nn.Sequential(
+            *layer(3, s64, 1),  # (B, s64, 64, 64)
+            *layer(s64, s32, 2), *layer(s32, s32, 1),  # (B, s32, 32, 32)
+            *layer(s32, s16, 2), *layer(s16, s16, 1),  # (B, s16, 16, 16), each sees 21 px
+            nn.Conv2d(s16, config.styles, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        )  # fmt: skip
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.body(images)
-        return self.name(features).float(), self.style(features).float()
+        return self.name(images).float(), self.style(images).float()
 
 
 class Residual(nn.Module):

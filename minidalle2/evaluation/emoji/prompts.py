@@ -34,6 +34,7 @@ class Drawn:
     rows: Tensor  # (n,) the drawings asked for, rows of `drawings()`
     prompts: list[str]
     images: Tensor  # (n, 3, 128, 128) uint8
+    small: Tensor  # (n, 3, 32, 32) uint8, what the upsamplers enlarged
 
 
 @dataclass
@@ -64,8 +65,12 @@ def draw_rows(
 ) -> Drawn:
     """(n,) rows of `drawings()`, asked for in a language, with seeds 0, 1, …"""
     prompts = [prompt_of(*drawings()[row], language) for row in rows.tolist()]
-    images = [to_uint8(made.image128).cpu() for made in draw_prompts(dalle2, prompts, sampling)]
-    return Drawn(rows, prompts, torch.cat(images))
+    drawn = [
+        (to_uint8(made.image128).cpu(), to_uint8(made.image32).cpu())
+        for made in draw_prompts(dalle2, prompts, sampling)
+    ]
+    images, small = (torch.cat(sizes) for sizes in zip(*drawn, strict=True))
+    return Drawn(rows, prompts, images, small)
 
 
 def real_pictures(rows: Tensor, size: int = SIZE) -> Tensor:

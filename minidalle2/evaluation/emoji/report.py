@@ -84,8 +84,10 @@ def evaluate(
 
 
 def prompt_rows(judge: Judge, drawn: Drawn, split: str, language: str) -> Iterator[dict]:
-    reading = judged(judge, drawn.rows, drawn.images)
-    yield from scored("prompts", language, split, drawn.rows, reading.name_rank, reading.style_rank)
+    """Read at 128 px, and before the upsamplers added their strokes to the decoder's."""
+    for about, images in ((language, drawn.images), (f"{language}, at 32 px", drawn.small)):
+        read = judged(judge, drawn.rows, images)
+        yield from scored("prompts", about, split, drawn.rows, read.name_rank, read.style_rank)
 
 
 def prompts_sheet(judge: Judge, drawn: Drawn) -> Image.Image:
