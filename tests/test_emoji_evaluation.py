@@ -64,7 +64,7 @@ def test_names_it_knows_are_in_a_fixed_order():
 
 def test_it_is_small_enough_to_ship():
     parameters = sum(p.numel() for p in Judge(JudgeConfig()).parameters())
-    assert 2 * parameters < 3e6
+    assert parameters < 3e6  # a byte each
 
 
 def test_moved_keeps_most_of_a_drawing_and_turns_it():
@@ -113,7 +113,7 @@ def test_read_takes_any_size_and_shrinks_by_averages():
 
 def test_loss_is_that_of_both_questions():
     judge = Judge(TINY)
-    for head in (judge.name, judge.style):
+    for head in (judge.name[-1], judge.style[-3]):
         torch.nn.init.zeros_(head.weight), torch.nn.init.zeros_(head.bias)
     batch = (torch.zeros(2, 3, SIZE, SIZE), torch.tensor([0, 5]), torch.tensor([1, 2]))
     expected = torch.tensor([len(known_names()), len(STYLES)]).float().log().sum()
