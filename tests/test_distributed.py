@@ -1,6 +1,7 @@
 """Two processes train as one does; run by torchrun, this file is what each of the two does."""
 
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -18,7 +19,9 @@ from minidalle2.regression_prior import RegressionPriorConfig
 from minidalle2.tokenizer import END
 from minidalle2.training import loop, stages
 from minidalle2.training.accumulation import clip_loss_of_all
-from minidalle2.training.distributed import number, share, synchronised, together
+from minidalle2.training.distributed import (
+    first_goes_ahead, is_first, number, share, synchronised, together,
+)  # fmt: skip
 from minidalle2.training.sizes import Sizes
 from minidalle2.worlds.shapes.world import Shapes
 
@@ -37,6 +40,7 @@ TINY = Sizes(
     ),
     regression_prior=RegressionPriorConfig(clip_embedding=12, width=16),
 )  # fmt: skip
+CLIPS = Path("clip", "model.safetensors")
 RESUMED = ("clip", "prior", "decoder")
 
 
@@ -77,7 +81,13 @@ def work(folder: Path) -> None:
     """What each of the two processes does."""
     tiny()
     with together(CPU):
-        every = {stage: train(stage, folder / "by_two") for stage in stages.STAGES}
+        every = {}
+        for stage in stages.STAGES:
+            every[stage] = train(stage, folder / "by_two")
+            if stage == "clip":  # the later ones would start from what its steps were rounded to
+                with first_goes_ahead():
+                    if is_first():
+                        shutil.copy(folder / "alone" / CLIPS, folder / "by_two" / CLIPS)
         for stage in RESUMED:
             train(stage, folder / "begun_by_two", stop_at=2)
         every |= {f"{stage}, resumed": train(stage, folder / "begun_by_one") for stage in RESUMED}

@@ -43,6 +43,7 @@ SPEEDRUN_GPU = LAPTOP | {
     "clip": Recipe(steps=400, batch_size=1024, warmup_steps=50),
     "prior": Recipe(steps=600, batch_size=1024, warmup_steps=50),
     "decoder": Recipe(steps=650, batch_size=384, warmup_steps=50),
+    "glide": replace(LAPTOP["glide"], steps=160),
 }
 PROFILES = {
     "smoke": SMOKE,
