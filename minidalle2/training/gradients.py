@@ -4,12 +4,13 @@
 the optimisers need not know how these came about.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+Loss = Callable[[nn.Module, Any, torch.Generator], Tensor]  # (model, batch, generator) → scalar
 Gradients = list[Tensor | None]  # one a parameter; None where the loss does not depend on it
 
 

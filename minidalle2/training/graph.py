@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from minidalle2.tokenizer import PAD
-from minidalle2.training.gradients import gradients_of, trained, with_gradients
+from minidalle2.training.gradients import Loss, gradients_of, trained, with_gradients
 from minidalle2.training.optimizer import Update
 
-Loss = Callable[[nn.Module, Any, torch.Generator], Tensor]  # as in loop.py
 WARM_UPS = 3  # before a recording, for what CUDA's libraries set up at first use
 
 

@@ -28,6 +28,7 @@ from minidalle2.training.distributed import (
     anyone, check_shared, drawn, is_first, mean, processes, synchronised,
 )  # fmt: skip
 from minidalle2.training.ema import EMA
+from minidalle2.training.gradients import Loss
 from minidalle2.training.graph import GraphedUpdate
 from minidalle2.training.optimizer import Update, build_optimizers
 
@@ -69,7 +70,6 @@ class Step:
 
 # (batch size, generator) → a batch, of which several processes each take their `share`
 Data = Callable[[int, torch.Generator], Any]
-Loss = Callable[[nn.Module, Any, torch.Generator], Tensor]  # (model, batch, generator) → scalar
 
 
 def whole(model: nn.Module) -> nn.Module:
