@@ -3,7 +3,8 @@
 Low picture (B, 3, S, S) → high picture (B, 3, 2S, 2S). Paper: section 2.1 and table 3:
 unconditional on text, convolutions only, hence trained on quarter-size crops and run at full size.
 The low picture is degraded in training (`degradation.py`), so that the flaws of drawn pictures are
-nothing new.
+nothing new. What a crop is too small to tell, colours and contrast of the whole, comes from the low
+picture itself: the network adds detail to it.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.schedule import Schedule, cosine_betas, linear_betas
 
 CHANNELS = 3
+FEATURES = 8  # of each pixel, that its detail is read off
 SCHEDULES = {"cosine": cosine_betas, "linear": linear_betas}
 
 
@@ -44,14 +46,17 @@ class Upsampler(nn.Module):
         self.time_embedding = TimeEmbedding(config.embedding)
         self.unet = UNet(
             UNetConfig(
-                2 * CHANNELS, CHANNELS, config.widths, config.blocks,
+                2 * CHANNELS, FEATURES, config.widths, config.blocks,
                 attention=(False,) * len(config.widths), patch=2, embedding=config.embedding,
             )
         )  # fmt: skip
+        # Across the borders of the U-Net's 2x2 squares, which would show as a lattice.
+        self.detail = nn.Conv2d(FEATURES, CHANNELS, 3, padding=1, bias=False)
 
     def forward(self, x_t: Tensor, t: Tensor, low: Tensor) -> Tensor:
         enlarged = F.interpolate(low, scale_factor=2, mode="bicubic").clamp(-1, 1)
-        return self.unet(torch.cat((x_t, enlarged), dim=1), self.time_embedding(t))
+        features = self.unet(torch.cat((x_t, enlarged), dim=1), self.time_embedding(t))
+        return enlarged + self.detail(features).float()
 
     def denoiser(self, low: Tensor) -> Denoiser:
         """The network with its condition bound, as the samplers take it."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from minidalle2.blocks.unet import ContextAttention
 from minidalle2.diffusion.sampling import clip_to_image, ddim, last
 from minidalle2.diffusion.schedule import cosine_betas, linear_betas
-from minidalle2.upsampler import Upsampler, upsampler_loss
+from minidalle2.upsampler import FEATURES, Upsampler, upsampler_loss
 
 
 @pytest.fixture
@@ -16,6 +16,11 @@ def inputs() -> dict[str, torch.Tensor]:
         "x_t": torch.randn(3, 3, 16, 16), "t": torch.tensor([10, 500, 999]),
         "low": torch.rand(3, 3, 8, 8) * 2 - 1,
     }  # fmt: skip
+
+
+def features_of(x: torch.Tensor) -> torch.Tensor:
+    """What a U-Net that sees nothing answers."""
+    return torch.zeros(len(x), FEATURES, *x.shape[2:])
 
 
 @pytest.mark.parametrize("size", [(4, 4), (8, 8), (32, 32), (12, 20)])
@@ -49,6 +54,7 @@ def test_translation(upsampler, dx, dy):
     """
     embedding, side = torch.randn(1, 20).double(), 224
     upsampler.double().time_embedding.forward = lambda t: embedding
+    upsampler.detail.float()  # the U-Net answers in float32 whatever it computes in
     thing, noise = torch.rand(3, 4, 4), torch.randn(3, 8, 8)
     outputs = []
     for x, y in ((100, 100), (100 + dx, 100 + dy)):
@@ -64,7 +70,7 @@ def test_translation(upsampler, dx, dy):
 def test_low_picture_is_aligned(upsampler, inputs, monkeypatch):
     """e-38: enlarged about the pixels' centres, beside x_t, in [-1, 1]."""
     seen = []
-    monkeypatch.setattr(upsampler.unet, "forward", lambda x, _: seen.append(x) or x[:, :3])
+    monkeypatch.setattr(upsampler.unet, "forward", lambda x, _: seen.append(x) or features_of(x))
     smooth = F.interpolate(torch.rand(3, 3, 2, 2), size=8, mode="bilinear")
     for low in (smooth, smooth.flip(2), smooth.flip(3)):
         upsampler(inputs["x_t"], inputs["t"], low)
@@ -78,7 +84,7 @@ def test_low_picture_is_aligned(upsampler, inputs, monkeypatch):
 def test_overshoot_of_enlarging_is_clamped(upsampler, inputs, monkeypatch):
     """Bicubic goes beyond the values at edges; the network expects pixels in [-1, 1]."""
     seen = []
-    monkeypatch.setattr(upsampler.unet, "forward", lambda x, _: seen.append(x) or x[:, :3])
+    monkeypatch.setattr(upsampler.unet, "forward", lambda x, _: seen.append(x) or features_of(x))
     edges = torch.randint(2, (3, 3, 8, 8)) * 2.0 - 1
     upsampler(inputs["x_t"], inputs["t"], edges)
     assert F.interpolate(edges, scale_factor=2, mode="bicubic").abs().max() > 1.1
@@ -96,16 +102,19 @@ def test_schedules(configs, name, betas):
 
 @pytest.mark.parametrize("name", ["upsampler64", "upsampler128"])
 def test_first_loss(configs, name):
-    """e-46: the fresh network answers 0, so its squared error is x0², 1 for ±1 pixels, and the
-    loss the mean weight of the timesteps drawn."""
+    """e-46: the fresh network adds no detail, so its error is bicubic enlargement's, and the loss
+    that, weighted with the mean weight of the timesteps drawn."""
     high = torch.randint(2, (16, 3, 16, 16)) * 2.0 - 1
-    batch = (high, F.avg_pool2d(high, 2))
-    loss = upsampler_loss(
-        Upsampler(getattr(configs, name)), batch, torch.Generator().manual_seed(0)
-    )
+    low = F.avg_pool2d(high, 2)
+    upsampler = Upsampler(getattr(configs, name))
+    loss = upsampler_loss(upsampler, (high, low), torch.Generator().manual_seed(0))
     t = torch.randint(1000, (16,), generator=torch.Generator().manual_seed(0))
-    alpha_bar = Upsampler(getattr(configs, name)).diffusion.schedule.alpha_bar[t]
-    assert loss.item() == pytest.approx((1 / (1 - alpha_bar)).clamp(max=10).mean().item(), rel=1e-3)
+    weight = (1 / (1 - upsampler.diffusion.schedule.alpha_bar[t])).clamp(max=10)
+    enlarged = F.interpolate(low, scale_factor=2, mode="bicubic").clamp(-1, 1)
+    squared = (enlarged - high).square().mean((1, 2, 3))
+    assert loss.item() == pytest.approx((weight * squared).mean().item(), rel=1e-3)
+    loss.backward()
+    assert upsampler.unet.conv_out.weight.grad.abs().max() > 0, "the U-Net would never learn"
 
 
 def test_right_answers_cost_nothing(upsampler, monkeypatch):
