@@ -463,7 +463,9 @@ def test_two_processes_have_the_losses_of_one(trained, stage):
     )
     assert first == second and len(alone) == 4
     assert first[0] == pytest.approx(alone[0], rel=1e-5)
-    assert first == pytest.approx(alone, rel=2e-3)  # see test_distributed.py
+    # See test_distributed.py; an upsampler is right about these plain pictures after four steps, and
+    # its loss then a ten-thousandth of the first.
+    assert first == pytest.approx(alone, rel=2e-3, abs=1e-6 * alone[0])
 
 
 def test_a_resumed_training_is_the_undisturbed_one(trained):
