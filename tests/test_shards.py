@@ -463,8 +463,8 @@ def test_two_processes_have_the_losses_of_one(trained, stage):
     )
     assert first == second and len(alone) == 4
     assert first[0] == pytest.approx(alone[0], rel=1e-5)
-    # See test_distributed.py; an upsampler is right about these plain pictures after four steps, and
-    # its loss then a ten-thousandth of the first.
+    # See test_distributed.py; an upsampler is right about these plain pictures after four steps,
+    # and its loss then a ten-thousandth of the first.
     assert first == pytest.approx(alone, rel=2e-3, abs=1e-6 * alone[0])
 
 
