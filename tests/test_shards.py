@@ -33,8 +33,12 @@ def seeded(seed=0):
 
 
 def picture(i: int, form="PNG", size=(50, 40)) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", size, (i % 256, i // 256, 99)).save(buffer, form)
+    """A colour of its own, with black lines at its left: about plain ones a fresh upsampler is
+    right, and what it then learns from is rounding."""
+    buffer, image = io.BytesIO(), Image.new("RGB", size, (i % 256, i // 256, 99))
+    for x in range(0, size[0] // 3, 5):
+        image.paste((0, 0, 0), (x, 0, x + 2, size[1]))
+    image.save(buffer, form)
     return buffer.getvalue()
 
 
@@ -463,9 +467,7 @@ def test_two_processes_have_the_losses_of_one(trained, stage):
     )
     assert first == second and len(alone) == 4
     assert first[0] == pytest.approx(alone[0], rel=1e-5)
-    # See test_distributed.py; an upsampler is right about these plain pictures after four steps,
-    # and its loss then a ten-thousandth of the first.
-    assert first == pytest.approx(alone, rel=2e-3, abs=1e-6 * alone[0])
+    assert first == pytest.approx(alone, rel=2e-3)  # see test_distributed.py
 
 
 def test_a_resumed_training_is_the_undisturbed_one(trained):
