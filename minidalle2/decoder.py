@@ -31,9 +31,10 @@ class DecoderConfig:
     context_length: int = 64  # most tokens of a caption
     clip_embedding: int = 128  # E
     image_size: int = 32
-    widths: tuple[int, ...] = (32, 64, 96, 128)  # channels at 32, 16, 8 and 4 px
-    blocks: tuple[int, ...] = (1, 1, 1, 1)
-    attention: tuple[bool, ...] = (False, True, True, True)  # not at full size (table 3)
+    patch: int = 2  # the U-Net sees squares of 2x2 pixels: half the time, and learns faster
+    widths: tuple[int, ...] = (64, 96, 128)  # channels at 16, 8 and 4 squares a side
+    blocks: tuple[int, ...] = (1, 1, 1)
+    attention: tuple[bool, ...] = (False, True, True)  # not at the finest (table 3)
     embedding: int = 256
     text_width: int = 128
     text_layers: int = 3  # as CLIP's text tower, from whose weights it starts
@@ -61,7 +62,7 @@ class Decoder(nn.Module):
         self.unet = UNet(
             UNetConfig(
                 CHANNELS + 2, 2 * CHANNELS, config.widths, config.blocks, config.attention,
-                embedding=config.embedding, context=config.text_width,
+                patch=config.patch, embedding=config.embedding, context=config.text_width,
             )
         )  # fmt: skip
 
@@ -108,17 +109,24 @@ def coordinates(images: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy")).expand(len(images), -1, -1, -1)
 
 
+def noisy_timesteps(n: int, timesteps: int, generator: torch.Generator) -> Tensor:
+    """(n,) t in [0, timesteps), each as often as it is late: what goes where is decided while noise
+    still hides the picture, and that is the most to learn."""
+    share = torch.rand(n, generator=generator).sqrt()
+    return (timesteps * share).long().clamp(max=timesteps - 1)
+
+
 def decoder_loss(
     decoder: Decoder, batch: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
 ) -> Tensor:
     """Weighted MSE of x0 and the variance's bound, for (images, their z_i, tokens).
 
     x0 rather than the paper's eps: flat shapes are simpler than their noise. Tried briefly against
-    v only, one short run each.
+    v only, one short run each. Timesteps are not drawn evenly (`noisy_timesteps`).
     """
     images, z_i, tokens = batch
     n, device, diffusion = len(images), images.device, decoder.diffusion
-    t = torch.randint(len(diffusion.schedule), (n,), generator=generator).to(device)
+    t = noisy_timesteps(n, len(diffusion.schedule), generator).to(device)
     eps = torch.randn(images.shape, generator=generator).to(device)
     drop_image = drop_mask(n, IMAGE_DROP, generator).to(device)
     drop_caption = drop_mask(n, decoder.caption_drop, generator).to(device)

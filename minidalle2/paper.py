@@ -37,9 +37,9 @@ AUTOREGRESSIVE_PRIOR = AutoregressivePriorConfig(
 )
 PRIOR = PriorConfig(VOCABULARY, CONTEXT, clip_embedding=E, width=2048, layers=24, heads=32)
 DECODER = DecoderConfig(
-    VOCABULARY, CONTEXT, clip_embedding=E, image_size=64, widths=(512, 1024, 1536, 2048),
-    blocks=(3, 3, 3, 3), attention=(False, True, True, True), embedding=2048,
-    text_width=2048, text_layers=24, text_heads=32,
+    VOCABULARY, CONTEXT, clip_embedding=E, image_size=64, patch=1,
+    widths=(512, 1024, 1536, 2048), blocks=(3, 3, 3, 3), attention=(False, True, True, True),
+    embedding=2048, text_width=2048, text_layers=24, text_heads=32,
 )  # fmt: skip
 UPSAMPLER256 = UpsamplerConfig(
     256, "cosine", widths=(320, 640, 960, 1280), blocks=(3, 3, 3, 3), embedding=1280

@@ -20,7 +20,6 @@ from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.schedule import Schedule, cosine_betas, linear_betas
 
 CHANNELS = 3
-FEATURES = 8  # of each pixel, that its detail is read off
 SCHEDULES = {"cosine": cosine_betas, "linear": linear_betas}
 
 
@@ -46,17 +45,15 @@ class Upsampler(nn.Module):
         self.time_embedding = TimeEmbedding(config.embedding)
         self.unet = UNet(
             UNetConfig(
-                2 * CHANNELS, FEATURES, config.widths, config.blocks,
+                2 * CHANNELS, CHANNELS, config.widths, config.blocks,
                 attention=(False,) * len(config.widths), patch=2, embedding=config.embedding,
             )
         )  # fmt: skip
-        # Across the borders of the U-Net's 2x2 squares, which would show as a lattice.
-        self.detail = nn.Conv2d(FEATURES, CHANNELS, 3, padding=1, bias=False)
 
     def forward(self, x_t: Tensor, t: Tensor, low: Tensor) -> Tensor:
         enlarged = F.interpolate(low, scale_factor=2, mode="bicubic").clamp(-1, 1)
-        features = self.unet(torch.cat((x_t, enlarged), dim=1), self.time_embedding(t))
-        return enlarged + self.detail(features).float()
+        detail = self.unet(torch.cat((x_t, enlarged), dim=1), self.time_embedding(t))
+        return enlarged + detail
 
     def denoiser(self, low: Tensor) -> Denoiser:
         """The network with its condition bound, as the samplers take it."""

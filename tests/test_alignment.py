@@ -27,7 +27,7 @@ def clip():
 def model():
     torch.manual_seed(1)
     config = DecoderConfig(
-        clip_embedding=16, widths=(8, 8, 16, 16), embedding=16, text_width=32, text_layers=1,
+        clip_embedding=16, widths=(8, 8, 16), embedding=16, text_width=32, text_layers=1,
         text_heads=2,
     )  # fmt: skip
     return AlignedDecoder(Decoder(config), clip_width=32)

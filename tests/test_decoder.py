@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minidalle2.decoder import CHANNELS, Decoder, coordinates, decoder_loss
+from minidalle2.decoder import CHANNELS, Decoder, coordinates, decoder_loss, noisy_timesteps
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, ddpm, last
 from minidalle2.diffusion.variance import split_variance, variance_loss
 from minidalle2.tokenizer import PAD
@@ -192,7 +192,7 @@ def test_first_loss(configs, inputs, monkeypatch):
     monkeypatch.setattr("minidalle2.decoder.variance_loss", lambda *_: torch.zeros(8))
     batch = (black_and_white(8), torch.randn(8, E), inputs["tokens"][:1].expand(8, -1))
     loss = decoder_loss(Decoder(configs.decoder), batch, torch.Generator().manual_seed(0))
-    t = torch.randint(1000, (8,), generator=torch.Generator().manual_seed(0))
+    t = noisy_timesteps(8, 1000, torch.Generator().manual_seed(0))
     alpha_bar = Decoder(configs.decoder).diffusion.schedule.alpha_bar[t]
     assert loss.item() == pytest.approx((1 / (1 - alpha_bar)).clamp(max=10).mean().item(), rel=1e-3)
 
@@ -251,8 +251,14 @@ def test_drops_are_independent(decoder, tokenizer, monkeypatch):
     assert image.mean().item() == pytest.approx(0.1, abs=0.015)
     assert caption.mean().item() == pytest.approx(0.5, abs=0.025)
     assert (image * caption).mean().item() == pytest.approx(0.05, abs=0.01)
-    assert times[0].min() == 0 and times[0].max() == 999
-    assert times[0].float().mean().item() == pytest.approx(500, abs=20)
+    assert times[0].float().mean().item() == pytest.approx(1000 * 2 / 3, abs=15)
+
+
+def test_later_timesteps_come_more_often():
+    """All of them do, and one twice as late twice as often."""
+    t = noisy_timesteps(400_000, 20, torch.Generator().manual_seed(0))
+    often = t.bincount(minlength=20) / len(t)
+    torch.testing.assert_close(often, (2 * torch.arange(20) + 1) / 400, atol=2e-3, rtol=0)
 
 
 def test_inputs_are_not_mutated(decoder, inputs):

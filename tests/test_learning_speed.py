@@ -3,9 +3,9 @@ seconds.
 
 Each stage takes a few small batches at the speedrun's rate, with the committed weights where it
 needs another stage's. Then the average of its weights has its loss measured on data of another
-seed. Of seeds 0 and 1 the losses were 1.55 and 1.52 (CLIP), 0.035 and 0.033 (prior), 0.22 and 0.21
-(decoder); with a third of the rate 1.80, 0.081 and 0.46; with AdamW at 1e-3 in the place of Muon
-5.0, 0.065 and 0.57.
+seed. Of seeds 0 and 1 the losses were 1.55 and 1.52 (CLIP), 0.035 and 0.033 (prior), 0.22 and 0.22
+(decoder); with a third of the rate 1.80, 0.081 and 0.54; with AdamW at 1e-3 in the place of Muon
+5.0, 0.065 and 0.38.
 """
 
 from dataclasses import replace

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from minidalle2.blocks.unet import ContextAttention
 from minidalle2.diffusion.sampling import clip_to_image, ddim, last
 from minidalle2.diffusion.schedule import cosine_betas, linear_betas
-from minidalle2.upsampler import FEATURES, Upsampler, upsampler_loss
+from minidalle2.upsampler import CHANNELS, Upsampler, upsampler_loss
 
 
 @pytest.fixture
@@ -18,9 +18,9 @@ def inputs() -> dict[str, torch.Tensor]:
     }  # fmt: skip
 
 
-def features_of(x: torch.Tensor) -> torch.Tensor:
-    """What a U-Net that sees nothing answers."""
-    return torch.zeros(len(x), FEATURES, *x.shape[2:])
+def nothing_seen(x: torch.Tensor) -> torch.Tensor:
+    """What a U-Net that sees no detail answers."""
+    return torch.zeros_like(x[:, :CHANNELS])
 
 
 @pytest.mark.parametrize("size", [(4, 4), (8, 8), (32, 32), (12, 20)])
@@ -54,7 +54,6 @@ def test_translation(upsampler, dx, dy):
     """
     embedding, side = torch.randn(1, 20).double(), 224
     upsampler.double().time_embedding.forward = lambda t: embedding
-    upsampler.detail.float()  # the U-Net answers in float32 whatever it computes in
     thing, noise = torch.rand(3, 4, 4), torch.randn(3, 8, 8)
     outputs = []
     for x, y in ((100, 100), (100 + dx, 100 + dy)):
@@ -70,7 +69,7 @@ def test_translation(upsampler, dx, dy):
 def test_low_picture_is_aligned(upsampler, inputs, monkeypatch):
     """e-38: enlarged about the pixels' centres, beside x_t, in [-1, 1]."""
     seen = []
-    monkeypatch.setattr(upsampler.unet, "forward", lambda x, _: seen.append(x) or features_of(x))
+    monkeypatch.setattr(upsampler.unet, "forward", lambda x, _: seen.append(x) or nothing_seen(x))
     smooth = F.interpolate(torch.rand(3, 3, 2, 2), size=8, mode="bilinear")
     for low in (smooth, smooth.flip(2), smooth.flip(3)):
         upsampler(inputs["x_t"], inputs["t"], low)
@@ -84,7 +83,7 @@ def test_low_picture_is_aligned(upsampler, inputs, monkeypatch):
 def test_overshoot_of_enlarging_is_clamped(upsampler, inputs, monkeypatch):
     """Bicubic goes beyond the values at edges; the network expects pixels in [-1, 1]."""
     seen = []
-    monkeypatch.setattr(upsampler.unet, "forward", lambda x, _: seen.append(x) or features_of(x))
+    monkeypatch.setattr(upsampler.unet, "forward", lambda x, _: seen.append(x) or nothing_seen(x))
     edges = torch.randint(2, (3, 3, 8, 8)) * 2.0 - 1
     upsampler(inputs["x_t"], inputs["t"], edges)
     assert F.interpolate(edges, scale_factor=2, mode="bicubic").abs().max() > 1.1

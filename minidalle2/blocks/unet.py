@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from minidalle2.blocks.attention import attend
 
+FEATURES = 8  # of each pixel, where the finest level sees squares of them
+
 
 @dataclass
 class UNetConfig:
@@ -20,7 +22,7 @@ class UNetConfig:
     widths: tuple[int, ...]  # channels at each level, from the finest down
     blocks: tuple[int, ...]  # residual blocks at each level, down and up
     attention: tuple[bool, ...]  # whether a level ends in attention: to itself and to the context
-    patch: int = 1  # the finest level sees squares of so many pixels: faster, coarser
+    patch: int = 1  # pixels a side of the squares that the finest level sees
     embedding: int = 256  # D, width of the embedding that carries t (and more)
     context: int = 128  # width of the context tokens
     head_width: int = 32  # channels of a head; the paper's 64 (table 3) would leave one or two
@@ -113,9 +115,13 @@ class UNet(nn.Module):
                 self.up[-1].append(Stage(channels + skips.pop(), width, config, at_end))
                 channels = width
         self.norm_out = nn.GroupNorm(8, channels)
-        self.conv_out = _zero(
-            nn.Conv2d(channels, config.patch**2 * config.channels_out, 3, padding=1)
-        )
+        features = config.channels_out if config.patch == 1 else FEATURES
+        self.conv_out = _zero(nn.Conv2d(channels, config.patch**2 * features, 3, padding=1))
+        # Across the borders of the squares, which would show as a lattice.
+        self.detail = (
+            nn.Identity() if config.patch == 1
+            else nn.Conv2d(FEATURES, config.channels_out, 3, padding=1, bias=False)
+        )  # fmt: skip
 
     def forward(
         self,
@@ -141,7 +147,8 @@ class UNet(nn.Module):
                 x = stage(torch.cat((x, skips.pop()), dim=1), *condition)
             if level < len(self.shrink):
                 x = F.interpolate(x, scale_factor=2)
-        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.patch).float()
+        x = F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.patch)
+        return self.detail(x).float()
 
 
 def _zero(layer: nn.Module) -> nn.Module:

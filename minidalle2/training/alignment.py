@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from minidalle2.decoder import Decoder, decoder_loss
 
-WEIGHT = 0.5  # of the alignment, beside the decoder's own loss
-LEVEL = 2  # of the U-Net: 8 px, as many as CLIP has patches
+WEIGHT = 1.0  # of the alignment, beside the decoder's own loss
+SIDE = 8  # of the U-Net's level that is read: as many squares as CLIP has patches
 
 
 class AlignedDecoder(nn.Module):
@@ -22,15 +22,15 @@ class AlignedDecoder(nn.Module):
         super().__init__()
         self.config = decoder.config
         self.decoder = decoder
-        widths = decoder.config.widths
-        self.head = nn.Sequential(
-            nn.Linear(widths[LEVEL], 256), nn.SiLU(), nn.Linear(256, clip_width)
-        )
+        finest = self.config.image_size // self.config.patch
+        self.level = (finest // SIDE).bit_length() - 1
+        width = self.config.widths[self.level]
+        self.head = nn.Sequential(nn.Linear(width, 256), nn.SiLU(), nn.Linear(256, clip_width))
 
     def forward(self, images: Tensor, z_i: Tensor, tokens: Tensor, generator: torch.Generator):
         """→ the decoder's loss, and the head's answers (B, N, D)."""
         seen = []
-        up = self.decoder.unet.up[len(self.config.widths) - 1 - LEVEL][-1]
+        up = self.decoder.unet.up[-1 - self.level][-1]
         hook = up.register_forward_hook(lambda stage, inputs, x: seen.append(x))  # (B, C, 8, 8)
         loss = decoder_loss(self.decoder, (images, z_i, tokens), generator)
         hook.remove()

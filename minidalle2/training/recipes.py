@@ -10,8 +10,8 @@ from minidalle2.training.loop import Recipe
 
 LAPTOP = {
     "clip": Recipe(steps=1_200, batch_size=256),
-    "prior": Recipe(steps=1_800, batch_size=256),
-    "decoder": Recipe(steps=2_800, batch_size=64),
+    "prior": Recipe(steps=1_000, batch_size=256),
+    "decoder": Recipe(steps=2_000, batch_size=64),
     "upsampler64": Recipe(steps=2_000, batch_size=64),
     "upsampler128": Recipe(steps=2_000, batch_size=32),
     "judge": Recipe(steps=1_200, batch_size=128, learning_rate=2e-3),
@@ -34,9 +34,9 @@ SMOKE = {
 }
 # `minidalle2 speedrun` (docs/speedrun.md): scenes of one and two objects only, no upsamplers.
 SPEEDRUN = LAPTOP | {
-    "clip": Recipe(steps=700, batch_size=256),
-    "prior": Recipe(steps=1_500, batch_size=256),
-    "decoder": Recipe(steps=1_600, batch_size=64),
+    "clip": Recipe(steps=650, batch_size=256),
+    "prior": Recipe(steps=500, batch_size=256),
+    "decoder": Recipe(steps=1_150, batch_size=64),
 }
 # The same on one GPU, which takes a large batch in the time of a small one.
 SPEEDRUN_GPU = LAPTOP | {

@@ -30,8 +30,10 @@ EMOJI = Sizes(
     prior=PriorConfig(clip_embedding=192, width=192, heads=6),
     decoder=DecoderConfig(
         clip_embedding=192,
+        patch=1,
         widths=(32, 64, 128, 192),
         blocks=(1, 1, 2, 1),
+        attention=(False, True, True, True),
         text_width=160,
         text_heads=5,
         text_layers=2,

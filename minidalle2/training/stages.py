@@ -22,7 +22,7 @@ from minidalle2.decoder import Decoder, DecoderConfig
 from minidalle2.degradation import blur, bsr
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
 from minidalle2.evaluation.judging import judge_of
-from minidalle2.glide import Glide, fed_with_text
+from minidalle2.glide import fed_with_text
 from minidalle2.pca import PCA
 from minidalle2.pictures import save_png, to_uint8
 from minidalle2.prior import Prior, prior_loss
@@ -152,15 +152,26 @@ def regression_prior_job(world: World, folder: Path, device: torch.device, recip
     return Job(prior, embedded.draw, onto(device), regression_loss)
 
 
-def decoder_job(
-    world: World, folder: Path, device: torch.device, recipe: Recipe, kind: type[Decoder] = Decoder
-) -> Job:
-    """Pictures with their own z_i and CLIP's view of their patches. The text encoder starts as
-    CLIP's, then trains with the rest."""
-    tokenizer, clip = _tokenizer(folder), _clip(folder, device)
+def decoder_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
+    """The text encoder starts as CLIP's, then trains with the rest."""
+    tokenizer, clip = _tokenizer(folder), _clip(folder, torch.device("cpu"))
     config = replace(sizes_of(world.name).decoder, vocab_size=tokenizer.vocab_size)
-    decoder = kind(config)
+    decoder = Decoder(config)
     decoder.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
+    return _drawing_job(world, folder, device, decoder)
+
+
+def glide_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
+    """The decoder's job for the twin that never sees z_i. It starts with the decoder's weights and
+    CLIP's text tower: so it has had all of their training, and its own."""
+    decoder = load_model(folder / "decoder", "decoder", DecoderConfig, Decoder)
+    twin = fed_with_text(decoder, _clip(folder, torch.device("cpu")).text_tower)
+    return _drawing_job(world, folder, device, twin)
+
+
+def _drawing_job(world: World, folder: Path, device: torch.device, decoder: Decoder) -> Job:
+    """Pictures with their own z_i and CLIP's view of their patches."""
+    tokenizer, clip = _tokenizer(folder), _clip(folder, device)
 
     def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         images, captions = own_captioned(world, n, generator)
@@ -184,16 +195,6 @@ def decoder_job(
 
     model = AlignedDecoder(decoder, clip.config.width)
     return Job(model, draw, see, aligned_loss, sheet, core=lambda model: model.decoder)
-
-
-def glide_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    """The decoder's job for the twin that never sees z_i. It starts with the decoder's weights and
-    CLIP's text tower: so it has had all of their training, and its own."""
-    job = decoder_job(world, folder, device, recipe, Glide)
-    decoder = load_model(folder / "decoder", "decoder", DecoderConfig, Decoder)
-    start = fed_with_text(decoder, _clip(folder, torch.device("cpu")).text_tower)
-    job.core(job.model).load_state_dict(start.state_dict())
-    return job
 
 
 def upsampler_job(world: World, size: int, device: torch.device) -> Job:
