@@ -153,6 +153,17 @@ def small_world(configs, tokenizer, monkeypatch):
     return clip
 
 
+def test_the_twin_has_the_design_of_the_decoder_beside_it(
+    small_world, configs, tmp_path, monkeypatch
+):
+    cpu, recipe = torch.device("cpu"), recipe_of("shapes", "laptop", "glide")
+    decoder = stages.decoder_job(Shapes(), tmp_path, cpu, recipe).model.decoder
+    save_model(tmp_path / "decoder", "decoder", decoder)
+    monkeypatch.setattr(stages, "sizes_of", lambda name: Sizes(decoder=configs.decoder))
+    twin = stages.glide_job(Shapes(), tmp_path, cpu, recipe)
+    assert twin.core(twin.model).config == decoder.config != configs.decoder
+
+
 def test_the_stage_goes_on_from_the_decoder_without_z_i(small_world, tmp_path):
     made, recipe = {}, recipe_of("shapes", "laptop", "glide")
     cpu = torch.device("cpu")

@@ -154,24 +154,25 @@ def regression_prior_job(world: World, folder: Path, device: torch.device, recip
 
 def decoder_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
     """The text encoder starts as CLIP's, then trains with the rest."""
-    tokenizer, clip = _tokenizer(folder), _clip(folder, torch.device("cpu"))
-    config = replace(sizes_of(world.name).decoder, vocab_size=tokenizer.vocab_size)
-    decoder = Decoder(config)
+    tokenizer, clip = _tokenizer(folder), _clip(folder, device)
+    decoder = Decoder(replace(sizes_of(world.name).decoder, vocab_size=tokenizer.vocab_size))
     decoder.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
-    return _drawing_job(world, folder, device, decoder)
+    return _drawing_job(world, tokenizer, clip, device, decoder)
 
 
 def glide_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
     """The decoder's job for the twin that never sees z_i. It starts with the decoder's weights and
     CLIP's text tower: so it has had all of their training, and its own."""
     decoder = load_model(folder / "decoder", "decoder", DecoderConfig, Decoder)
-    twin = fed_with_text(decoder, _clip(folder, torch.device("cpu")).text_tower)
-    return _drawing_job(world, folder, device, twin)
+    clip = _clip(folder, device)
+    twin = fed_with_text(decoder, clip.text_tower)
+    return _drawing_job(world, _tokenizer(folder), clip, device, twin)
 
 
-def _drawing_job(world: World, folder: Path, device: torch.device, decoder: Decoder) -> Job:
+def _drawing_job(
+    world: World, tokenizer: Tokenizer, clip: CLIP, device: torch.device, decoder: Decoder
+) -> Job:
     """Pictures with their own z_i and CLIP's view of their patches."""
-    tokenizer, clip = _tokenizer(folder), _clip(folder, device)
 
     def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         images, captions = own_captioned(world, n, generator)
