@@ -221,7 +221,7 @@ class DALLE2:
         )
         states = ddim(
             self.decoder.diffusion, denoise, x_T.flatten(0, 1), sampling.decoder_steps,
-            clip_to_image,
+            clip_to_image, lowest=self.decoder.lowest,
         )  # fmt: skip
         flat = last(states)
         best = most_faithful(self.clip.encode_image(flat).view_as(z_i), z_i)

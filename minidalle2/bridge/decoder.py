@@ -38,6 +38,8 @@ class StageConfig:
 class PublishedDecoder(nn.Module):
     """The first U-Net of the peer's Decoder: z_i and caption → pictures."""
 
+    lowest = 0  # the peer draws down to the first timestep
+
     def __init__(self, peer: nn.Module, clip: OpenAICLIP):
         super().__init__()
         self.peer, self.clip = peer, clip

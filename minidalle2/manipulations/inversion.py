@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from minidalle2.clip import CLIP
-from minidalle2.decoder import Decoder
+from minidalle2.decoder import LOWEST, Decoder
 from minidalle2.diffusion.guidance import Denoiser
 from minidalle2.diffusion.sampling import Noise, ddim, ddim_inversion, last
 from minidalle2.tokenizer import END, START
@@ -25,9 +25,7 @@ class Walk:
     steps: int = 50
     guidance: float = 1.0  # 1: with z_i alone; more draws z_i clearer, and is inverted less exactly
     refinements: int = 0  # of each step up: how often it asks again where it would arrive
-    # The cleanest timestep that is visited. Below it a network that answers x0 says little of the
-    # noise: its error of x0 is divided by √(1-ᾱ), 0.006 at 0, and some pictures were lost so.
-    lowest: int = 20
+    lowest: int = LOWEST  # the cleanest timestep that is visited
 
 
 @dataclass

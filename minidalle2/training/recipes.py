@@ -56,7 +56,7 @@ PROFILES = {
 EMOJI = FULL | {
     "clip": Recipe(steps=9_326, batch_size=256, learning_rate=3e-3, weight_decay=0.1),
     "prior": Recipe(steps=2_787, batch_size=512),
-    "decoder": Recipe(steps=6_873, batch_size=256),
+    "decoder": Recipe(steps=7_217, batch_size=384),
     "judge": Recipe(steps=9_044, batch_size=128, learning_rate=2e-3, weight_decay=0.05),
 }
 

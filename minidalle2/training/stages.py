@@ -192,7 +192,7 @@ def _drawing_job(
     def sheet(model: Decoder) -> Tensor:
         x_T = Noise(list(range(32)))(3, 32, 32).to(device)
         denoise = model.denoiser(z_i, tokens, scale=2.0)
-        return last(ddim(model.diffusion, denoise, x_T, 20, clip_to_image))
+        return last(ddim(model.diffusion, denoise, x_T, 20, clip_to_image, lowest=model.lowest))
 
     model = AlignedDecoder(decoder, clip.config.width)
     return Job(model, draw, see, aligned_loss, sheet, core=lambda model: model.decoder)

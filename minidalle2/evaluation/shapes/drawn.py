@@ -44,6 +44,9 @@ def reconstruct(dalle2: DALLE2, z_i: Tensor, sampling: Sampling = ONE_DRAWING) -
         x_T = Noise(list(range(i, i + len(part))))(CHANNELS, size, size).to(dalle2.device)
         with half_precision(dalle2.device):
             denoise = decoder.denoiser(part, tokens, sampling.decoder_guidance)
-            states = ddim(decoder.diffusion, denoise, x_T, sampling.decoder_steps, clip_to_image)
+            states = ddim(
+                decoder.diffusion, denoise, x_T, sampling.decoder_steps, clip_to_image,
+                lowest=decoder.lowest,
+            )  # fmt: skip
             parts.append(last(states))
     return torch.cat(parts)
