@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from minidalle2.dalle2 import STAGES, Generation, Sampling, StartingNoise, clean
+from minidalle2.decoder import LOWEST
 from minidalle2.diffusion.sampling import Noise
+from minidalle2.diffusion.schedule import spaced_timesteps
 from minidalle2.pictures import to_uint8
 from minidalle2.tokenizer import PromptTooLong
 
@@ -121,6 +123,20 @@ def test_neighbouring_seeds_share_no_noise(tiny_dalle2, few_steps, monkeypatch):
     monkeypatch.setattr("minidalle2.dalle2.Noise", recorded)
     tiny_dalle2.generate(["a"] * 3, seeds=[0, 1, 2], sampling=few_steps)
     assert len(drawn) == len(set(drawn)) == 12
+
+
+def test_the_last_step_goes_from_the_lowest_timestep(tiny_dalle2, few_steps, monkeypatch):
+    """Training hardly sees those below (decoder.py), so no drawing visits them."""
+    heard, decoder = [], tiny_dalle2.decoder
+    forward = decoder.forward
+    monkeypatch.setattr(
+        decoder,
+        "forward",
+        lambda x_t, t, *given: heard.extend(t.tolist()) or forward(x_t, t, *given),
+    )
+    tiny_dalle2.generate(["a red circle"], sampling=few_steps, stop_after="image32")
+    steps = spaced_timesteps(decoder.config.timesteps, few_steps.decoder_steps, LOWEST)
+    assert list(dict.fromkeys(heard)) == steps.tolist() and heard[-1] == 20
 
 
 def test_generate_leaves_the_networks_alone(whole, tiny_dalle2, few_steps):

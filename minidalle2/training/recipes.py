@@ -1,8 +1,8 @@
 """How long and how each stage trains, in three sizes.
 
 `smoke` shows in seconds that everything runs; `laptop` goes from nothing to pictures in about 50
-minutes on 2 CPU cores; `full` takes more time; with the decoder of then it made the
-committed weights.
+minutes on 2 CPU cores; `full` takes more time and made the committed weights, those of the shapes
+with the decoder of then.
 """
 
 from dataclasses import replace
