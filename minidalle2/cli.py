@@ -155,8 +155,8 @@ def _add_train(parser: _Parser) -> None:
     parser.add_argument(
         "stage", metavar="STAGE",
         help="one of tokenizer, clip, prior, decoder, upsampler64, upsampler128, judge, "
-        "autoregressive_prior, regression_prior, glide (the decoder's twin without image "
-        "embedding); or all, which is all but the last four",
+        "autoregressive_prior, regression_prior, glide, image_tower (the decoder's twin without "
+        "image embedding, CLIP's second image tower); or all, which is all but the last five",
     )  # fmt: skip
     add_world(parser)
     parser.add_argument(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from minidalle2.blocks.embeddings import TextEncoder, patchify
 from minidalle2.blocks.transformer import Transformer
+from minidalle2.convolutional_tower import ConvolutionalTower
 from minidalle2.tokenizer import END
 
 MAX_LOG_SCALE = math.log(100)
@@ -30,6 +31,7 @@ class CLIPConfig:
     heads: int = 4
     image_layers: int = 6
     text_layers: int = 3
+    image_widths: tuple[int, ...] = ()  # of a second image tower, of convolutions; () for none
 
 
 class ImageTower(nn.Module):
@@ -48,6 +50,11 @@ class ImageTower(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.projection(self.features(images)[:, 0])  # (B, E)
+
+    def with_patches(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """→ the embedding (B, E), not normalised, and the features of the patches (B, N, D)."""
+        features = self.features(images)
+        return self.projection(features[:, 0]), features[:, 1:]
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) → (B, 1+N, D): what the class token and each patch ended as."""
@@ -72,13 +79,31 @@ class TextTower(nn.Module):
         return self.projection(x[torch.arange(len(x), device=x.device), end])  # (B, E)
 
 
+class TwoTowers(nn.Module):
+    """The average of what two image towers say, which were trained apart and err apart."""
+
+    def __init__(self, config: CLIPConfig):
+        super().__init__()
+        self.first = ImageTower(config)
+        self.second = ConvolutionalTower(config.image_widths, config.embedding)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.with_patches(images)[0]
+
+    def with_patches(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """→ the embedding (B, E), not normalised, and the first tower's patches (B, N, D)."""
+        first, patches = self.first.with_patches(images)
+        both = (F.normalize(z.float(), dim=-1) for z in (first, self.second(images)))
+        return sum(both) / 2, patches
+
+
 class CLIP(nn.Module):
     """Both towers and the temperature, kept as the logarithm of the logits' scale."""
 
     def __init__(self, config: CLIPConfig):
         super().__init__()
         self.config = config
-        self.image_tower = ImageTower(config)
+        self.image_tower = TwoTowers(config) if config.image_widths else ImageTower(config)
         self.text_tower = TextTower(config)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
@@ -88,9 +113,8 @@ class CLIP(nn.Module):
 
     def encode_patches(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) in [-1, 1] → z_i (B, E), unit length, and features of patches (B, N, D)."""
-        features = self.image_tower.features(images)
-        z_i = F.normalize(self.image_tower.projection(features[:, 0]).float(), dim=-1)
-        return z_i, features[:, 1:].float()
+        embedding, patches = self.image_tower.with_patches(images)
+        return F.normalize(embedding.float(), dim=-1), patches.float()
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """(B, T) → z_t (B, E), unit length."""

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minidalle2.blocks.convolutions import layer
 from minidalle2.dalle2 import WEIGHTS
 from minidalle2.training.checkpoints import load_model
 
@@ -45,11 +46,6 @@ def load_judge(world: str, folder: Path, device: torch.device) -> nn.Module:
     module = judge_of(world)
     judge = load_model(place, "judge", module.JudgeConfig, module.Judge)
     return judge.to(device, memory_format=torch.channels_last)
-
-
-def layer(channels_in: int, channels_out: int, stride: int) -> list[nn.Module]:
-    convolution = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1)
-    return [convolution, nn.GroupNorm(8, channels_out), nn.GELU()]
 
 
 def reader(width: int) -> nn.Sequential:

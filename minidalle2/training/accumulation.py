@@ -7,6 +7,7 @@ of every embedding, then each part again, to pass these gradients on into the to
 Of the judges' losses, means over what was asked, parts weigh alike: nearly the same.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from minidalle2.training.distributed import gather
 from minidalle2.training.gradients import add, gradients_of, trained, with_gradients
 from minidalle2.training.loop import Loss
 from minidalle2.training.rows import Drawn, count, equal_parts, part
+
+Embed = Callable[[CLIP, Any], tuple[Tensor, ...]]  # of a batch's rows, (B, E) each
+Compare = Callable[..., Tensor]  # (clip, batch, *embeddings) → the loss
 
 
 def accumulated(loss: Loss, parts: int) -> Loss:
@@ -38,18 +42,23 @@ def accumulated(loss: Loss, parts: int) -> Loss:
 
 def clip_loss_of_all(parts: int = 1) -> Loss:
     """CLIP's loss of the pairs of all processes, of which each embeds its own, in so many parts."""
+    return contrasted(embed, _contrast_of_all, parts)
 
-    def whole(clip: CLIP, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
-        return _contrast_of_all(clip, *embed(clip, batch), batch[1])
 
-    def in_parts(clip: CLIP, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+def contrasted(embed: Embed, compare: Compare, parts: int) -> Loss:
+    """A loss that compares the embeddings of a whole batch with each other, in so many parts."""
+
+    def whole(clip: CLIP, batch: Any, generator: torch.Generator) -> Tensor:
+        return compare(clip, batch, *embed(clip, batch))
+
+    def in_parts(clip: CLIP, batch: Any, generator: torch.Generator) -> Tensor:
         pieces = [part(batch, rows) for rows in equal_parts(count(batch), parts)]
         with torch.no_grad():
             embedded = [torch.cat(z) for z in zip(*(embed(clip, p) for p in pieces), strict=True)]
-        z_i, z_t = (z.requires_grad_() for z in embedded)
-        value = _contrast_of_all(clip, z_i, z_t, batch[1])
+        embedded = [z.requires_grad_() for z in embedded]
+        value = compare(clip, batch, *embedded)
         parameters = trained(clip)
-        *upstream, scale = gradients_of(value, (z_i, z_t, clip.log_scale))
+        *upstream, scale = gradients_of(value, (*embedded, clip.log_scale))
         sums = [scale if p is clip.log_scale else None for p in parameters]
         for piece, *up in zip(pieces, *(z.chunk(parts) for z in upstream), strict=True):
             sums = add(sums, gradients_of(embed(clip, piece), parameters, up))
@@ -64,5 +73,5 @@ def embed(clip: CLIP, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return clip.encode_image(images), clip.encode_text(tokens)
 
 
-def _contrast_of_all(clip: CLIP, z_i: Tensor, z_t: Tensor, tokens: Tensor) -> Tensor:
-    return contrast(clip, gather(z_i), gather(z_t), gather(tokens))
+def _contrast_of_all(clip: CLIP, batch: tuple[Tensor, Tensor], z_i: Tensor, z_t: Tensor) -> Tensor:
+    return contrast(clip, gather(z_i), gather(z_t), gather(batch[1]))

@@ -19,6 +19,7 @@ LAPTOP = {
     "autoregressive_prior": Recipe(steps=1_800, batch_size=256),
     "regression_prior": Recipe(steps=1_800, batch_size=256, learning_rate=2e-3),
     "glide": Recipe(steps=700, batch_size=64, learning_rate=2e-3),  # goes on from the decoder
+    "image_tower": Recipe(steps=800, batch_size=256, learning_rate=3e-3, weight_decay=0.1),
 }
 FULL = LAPTOP | {
     "prior": Recipe(steps=4_000, batch_size=256),
@@ -58,6 +59,7 @@ EMOJI = FULL | {
     "prior": Recipe(steps=2_787, batch_size=512),
     "decoder": Recipe(steps=7_217, batch_size=384),
     "judge": Recipe(steps=9_044, batch_size=128, learning_rate=2e-3, weight_decay=0.05),
+    "image_tower": Recipe(steps=2_900, batch_size=256, learning_rate=3e-3, weight_decay=0.1),
 }
 
 
@@ -78,6 +80,7 @@ LAPTOP_MINUTES = {
     "autoregressive_prior": 9.0,  # by its pace beside the prior's, as the next
     "regression_prior": 2.0,
     "glide": 5.2,  # by the decoder's pace
+    "image_tower": 18.6,  # by its pace with the emoji
 }
 
 

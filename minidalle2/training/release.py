@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from minidalle2.any_prior import PRIORS
+from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.dalle2 import MODELS
 from minidalle2.decoder import DecoderConfig
 from minidalle2.evaluation.judging import judge_of
@@ -33,6 +34,9 @@ def release(run: Path, weights: Path) -> float:
     for stage, classes in stages.items():
         if (run / stage).is_dir():
             save_model(weights / stage, stage, load_model(run / stage, stage, *classes), pack)
+    if (run / "image_tower").is_dir():  # CLIP with a second one takes the place of CLIP without
+        clip = load_model(run / "image_tower", "image_tower", CLIPConfig, CLIP)
+        save_model(weights / "clip", "clip", clip, pack)
     if weights.name == "emoji":  # whoever shares the weights owes the artists their credits
         shutil.copytree(data_folder() / "LICENSES", weights / "LICENSES", dirs_exist_ok=True)
     return sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) / 1e6

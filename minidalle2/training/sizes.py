@@ -16,6 +16,7 @@ class Sizes:
 
     vocabulary: int = 512
     clip: CLIPConfig = field(default_factory=CLIPConfig)
+    image_tower: tuple[int, ...] = (48, 96, 160, 256)  # widths of the second one
     prior: PriorConfig = field(default_factory=PriorConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     autoregressive_prior: AutoregressivePriorConfig = field(

@@ -1,7 +1,8 @@
 """What each stage trains on: its model, its data and a sheet that shows how it is doing.
 
 The stages train one after another; each loads what the earlier ones left in the run's folder:
-tokenizer → clip → the priors, decoder → glide; the upsamplers and the judge need none.
+tokenizer → clip → the priors, decoder → glide; clip → image_tower, which then takes CLIP's place;
+the upsamplers and the judge need none.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ from minidalle2.training.embedded import Embedded, embed
 from minidalle2.training.execution import ONE_PASS, Execution, prepare
 from minidalle2.training.feeding import captions_of, own_captioned, own_pairs
 from minidalle2.training.graph import Graphed
+from minidalle2.training.locked_text import locked_loss, locked_loss_of_all, with_second_tower
 from minidalle2.training.loop import Loss, Recipe, Step, fit, half_precision, whole
 from minidalle2.training.recipes import recipe_of
 from minidalle2.training.sizes import sizes_of
@@ -44,7 +46,8 @@ from minidalle2.upsampler import Upsampler, UpsamplerConfig, upsampler_loss
 from minidalle2.worlds.world import World
 
 ALL = ("tokenizer", "clip", "prior", "decoder", "upsampler64", "upsampler128")  # `train all`
-STAGES = (*ALL, "judge", "autoregressive_prior", "regression_prior", "glide")  # not of `train all`
+# not of `train all`:
+STAGES = (*ALL, "judge", "autoregressive_prior", "regression_prior", "glide", "image_tower")
 CAPTIONS = 20_000  # that the tokenizer is trained on
 EMBEDDED = 120_000  # pictures and captions that a prior learns from; more for a long training
 SHEETS = 8  # sample sheets over a training
@@ -124,6 +127,23 @@ def clip_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -
     return Job(CLIP(config), draw, onto(device), clip_loss, in_parts=clip_loss_of_all)
 
 
+def image_tower_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
+    """A second image tower for the CLIP that is there, of which all else stays."""
+    tokenizer, earlier = _tokenizer(folder), _clip(folder, device)
+
+    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return own_pairs(world, tokenizer, n, generator)
+
+    @torch.no_grad()
+    def see(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        images, tokens = onto(device)(batch)
+        with half_precision(device):
+            return images, tokens, earlier.encode_text(tokens), earlier.encode_image(images)
+
+    clip = with_second_tower(earlier, sizes_of(world.name).image_tower)
+    return Job(clip, draw, see, locked_loss, in_parts=locked_loss_of_all, recordable=False)
+
+
 def prior_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
     """CLIP is frozen by now, so its embeddings are computed once."""
     embedded = _embedded(world, folder, device, recipe)
@@ -186,7 +206,7 @@ def _drawing_job(
         return images, z_i, tokens, patches
 
     images, captions = world.captioned(32, torch.Generator().manual_seed(2))
-    _, z_i, tokens, _ = see((images, tokenizer.cut(captions)))
+    _, z_i, tokens, patches = see((images, tokenizer.cut(captions)))
 
     @torch.no_grad()
     def sheet(model: Decoder) -> Tensor:
@@ -194,7 +214,7 @@ def _drawing_job(
         denoise = model.denoiser(z_i, tokens, scale=2.0)
         return last(ddim(model.diffusion, denoise, x_T, 20, clip_to_image, lowest=model.lowest))
 
-    model = AlignedDecoder(decoder, clip.config.width)
+    model = AlignedDecoder(decoder, patches.shape[-1])
     return Job(model, draw, see, aligned_loss, sheet, core=lambda model: model.decoder)
 
 
@@ -249,6 +269,7 @@ JOBS: dict[str, Callable[[World, Path, torch.device, Recipe], Job]] = {
     "autoregressive_prior": autoregressive_prior_job,
     "regression_prior": regression_prior_job,
     "glide": glide_job,
+    "image_tower": image_tower_job,
 }
 
 

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minidalle2.blocks.convolutions import Residual, layer
 from minidalle2.evaluation.emoji.labels import known_names, places_in, styles_of
 from minidalle2.evaluation.emoji.worn import moved, worn
-from minidalle2.evaluation.judging import layer, sized
+from minidalle2.evaluation.judging import sized
 from minidalle2.worlds.emoji.backgrounds import compose, sample_backgrounds
 from minidalle2.worlds.emoji.splits import members
 from minidalle2.worlds.emoji.words import STYLES
@@ -60,17 +61,6 @@ class Judge(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.name(images).float(), self.style(images).float()
-
-
-class Residual(nn.Module):
-    """Two convolutions beside a way around them (He et al. 2016)."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.layers = nn.Sequential(*layer(channels, channels, 1), *layer(channels, channels, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
 
 
 def judge_data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,206 @@
+"""CLIP's second image tower, of convolutions, and its training against texts that stay."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_model import save_tiny
+
+from minidalle2.clip import CLIP, CLIPConfig, ImageTower, TwoTowers, contrast
+from minidalle2.convolutional_tower import ConvolutionalTower, mean_and_deviation
+from minidalle2.tokenizer import END
+from minidalle2.training import stages
+from minidalle2.training.checkpoints import load_model, save_model
+from minidalle2.training.eight_bits import pack
+from minidalle2.training.locked_text import locked_loss, locked_loss_of_all, with_second_tower
+from minidalle2.training.release import release
+from minidalle2.worlds.shapes.world import Shapes
+
+WIDTHS = (8, 16, 24, 32)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def tower() -> ConvolutionalTower:
+    torch.manual_seed(0)
+    return ConvolutionalTower(WIDTHS, embedding=12)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.fixture
+def pair(clip) -> tuple[CLIP, CLIP]:
+    """An earlier CLIP, and one with a second image tower."""
+    torch.manual_seed(2)
+    return clip, with_second_tower(clip, WIDTHS)
+
+
+@pytest.fixture
+def batch(clip, images):
+    tokens = torch.randint(5, clip.config.vocab_size, (6, 5))
+    tokens[:, -1] = END
+    with torch.no_grad():
+        return images, tokens, clip.encode_text(tokens), clip.encode_image(images)
+
+
+# The tower
+
+
+def test_shapes(tower, images):
+    """(B, 3, 32, 32) → (B, E); squares (B, 64, w8), row by row."""
+    assert tower(images).shape == (6, 12)
+    embedding, patches = tower.with_patches(images)
+    assert torch.equal(embedding, tower(images))
+    assert patches.shape == (6, 64, WIDTHS[2])
+    changed = images.clone()
+    changed[:, :, 4:8, 28:] += 1  # the last square of the second row
+    moved = (tower.with_patches(changed)[1] - patches).norm(dim=-1).mean(0)
+    assert moved.argmax() == 15
+
+
+def test_mean_and_deviation_by_hand():
+    x = torch.tensor([[[1.0, 3.0], [1.0, 3.0]], [[2.0, 2.0], [2.0, 2.0]]])[None]
+    found = mean_and_deviation(x)
+    expected = torch.tensor([[2.0, 2.0, (4 / 3) ** 0.5, 0.01]])
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    shuffled = x.flatten(2)[:, :, torch.tensor([2, 0, 3, 1])].view_as(x)
+    assert torch.equal(mean_and_deviation(shuffled), found)  # where it is, is all the same
+
+
+def test_an_empty_picture_has_a_gradient(tower):
+    tower(torch.zeros(1, 3, 32, 32)).sum().backward()
+    assert all(p.grad.isfinite().all() for p in tower.parameters())
+
+
+def test_both_what_and_how_reach_the_embedding(tower, images):
+    before = tower(images)
+    for part in (tower.thing, tower.manner):
+        weight = part[1].weight.data.clone()
+        part[1].weight.data.zero_()
+        assert (tower(images) - before).abs().max() > 1e-3
+        part[1].weight.data.copy_(weight)
+
+
+def test_the_config_says_which_tower(configs, tmp_path):
+    clips = [CLIP(replace(configs.clip, image_widths=widths)) for widths in ((), WIDTHS)]
+    assert [type(clip.image_tower) for clip in clips] == [ImageTower, TwoTowers]
+    for clip in clips:
+        save_model(tmp_path, "clip", clip)
+        loaded = load_model(tmp_path, "clip", CLIPConfig, CLIP)
+        assert type(loaded.image_tower) is type(clip.image_tower)
+        assert loaded.config == clip.config
+    save_model(tmp_path, "clip", clips[0])
+    content = json.loads((tmp_path / "config.json").read_text())
+    del content["config"]["image_widths"]  # as saved before there was a choice
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert load_model(tmp_path, "clip", CLIPConfig, CLIP).config == clips[0].config
+
+
+# Its training
+
+
+def test_all_but_the_second_tower_is_the_earlier_one(clip, batch):
+    clip.log_scale.data.fill_(3.3)
+    earlier, clip = clip, with_second_tower(clip, WIDTHS)
+    images, tokens, _, _ = batch
+    assert torch.equal(clip.encode_text(tokens), earlier.encode_text(tokens))
+    assert torch.equal(clip.image_tower.first(images), earlier.image_tower(images))
+    assert clip.log_scale.item() == earlier.log_scale.item()
+    trained = {name for name, p in clip.named_parameters() if p.requires_grad}
+    second = {
+        f"image_tower.second.{name}" for name, _ in clip.image_tower.second.named_parameters()
+    }
+    assert trained == second | {"log_scale"}
+
+
+def test_two_towers_are_averaged(pair, images):
+    earlier, clip = pair
+    first = earlier.encode_image(images)
+    second = F.normalize(clip.image_tower.second(images), dim=-1)
+    torch.testing.assert_close(clip.encode_image(images), F.normalize(first + second, dim=-1))
+    z_i, patches = clip.encode_patches(images)
+    assert torch.equal(z_i, clip.encode_image(images))
+    assert torch.equal(patches, earlier.encode_patches(images)[1])
+
+
+def test_the_loss_is_clips_and_the_distance_to_the_earlier_tower(pair, batch):
+    _, clip = pair
+    images, tokens, z_t, earlier = batch
+    z_i = F.normalize(clip.image_tower.second(images), dim=-1)
+    expected = contrast(clip, z_i, z_t, tokens) + 1 - (z_i * earlier).sum(1).mean()
+    found = locked_loss(clip, batch, torch.Generator())
+    torch.testing.assert_close(found, expected)
+    there = locked_loss(clip, (images, tokens, z_t, z_i.detach()), torch.Generator())
+    torch.testing.assert_close(found - there, 1 - F.cosine_similarity(z_i, earlier).mean())
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_have_the_gradient_of_the_whole(pair, batch, parts):
+    _, clip = pair
+    found = []
+    for loss in (locked_loss, locked_loss_of_all(parts)):
+        clip.zero_grad()
+        value = loss(clip, batch, torch.Generator())
+        value.backward()
+        found.append((value, {k: p.grad.clone() for k, p in clip.named_parameters()
+                              if p.requires_grad}))  # fmt: skip
+    (whole, gradients), (value, in_parts) = found
+    torch.testing.assert_close(value, whole)
+    largest = max(g.abs().max() for g in gradients.values())
+    assert largest > 1e-3
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(in_parts[name], gradient, atol=1e-5 * largest, rtol=0)
+
+
+@pytest.fixture
+def folder(tiny_dalle2, tmp_path):
+    return save_tiny(tiny_dalle2, tmp_path / "run")
+
+
+def test_the_stage_leaves_all_else_and_takes_clips_place(folder, tiny_dalle2, tmp_path):
+    steps = list(stages.train_stage("image_tower", Shapes(), folder, "smoke", CPU))
+    assert len(steps) == 4
+    assert "image_tower" in stages.STAGES and "image_tower" not in stages.ALL
+    trained = load_model(folder / "image_tower", "image_tower", CLIPConfig, CLIP)
+    earlier = tiny_dalle2.clip
+    for kept, known in (
+        (trained.text_tower, earlier.text_tower),
+        (trained.image_tower.first, earlier.image_tower),
+    ):
+        for name, weight in known.state_dict().items():
+            assert torch.equal(kept.state_dict()[name], weight), name
+    release(folder, tmp_path / "weights")
+    shipped = load_model(tmp_path / "weights" / "clip", "clip", CLIPConfig, CLIP)
+    assert shipped.config == trained.config
+    assert not (tmp_path / "weights" / "image_tower").exists()
+    save_model(tmp_path / "packed", "clip", trained, pack)
+    packed = load_model(tmp_path / "packed", "clip", CLIPConfig, CLIP).state_dict()
+    assert all(torch.equal(w, packed[name]) for name, w in shipped.state_dict().items())
+
+
+def test_the_stage_sees_what_clip_sees(folder, tiny_dalle2):
+    job = stages.image_tower_job(Shapes(), folder, CPU, stages.recipe_of("shapes", "smoke", "clip"))
+    images, tokens, z_t, earlier = job.data(4, torch.Generator().manual_seed(0))
+    clip = tiny_dalle2.clip
+    torch.testing.assert_close(z_t, clip.encode_text(tokens), atol=2e-2, rtol=0)  # bfloat16
+    torch.testing.assert_close(earlier, clip.encode_image(images), atol=2e-2, rtol=0)
+    assert not z_t.requires_grad and not earlier.requires_grad
+
+
+def test_it_learns(pair, batch):
+    """From nothing to six pictures told apart, in few steps."""
+    _, clip = pair
+    optimizer = torch.optim.AdamW([p for p in clip.parameters() if p.requires_grad], 3e-3)
+    losses = []
+    for _ in range(30):
+        loss = locked_loss(clip, batch, torch.Generator())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
