@@ -28,17 +28,12 @@ class ConvolutionalTower(nn.Module):
         self.manner = nn.Sequential(nn.LayerNorm(manner), nn.Linear(manner, embedding, bias=False))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.with_patches(images)[0]
-
-    def with_patches(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """→ the embedding (B, E), not normalised, and the features of 8 x 8 squares (B, 64, w8)."""
+        """→ (B, E), not normalised."""
         x32 = self.to32(images.contiguous(memory_format=torch.channels_last))
         x16 = self.to16(x32)
-        x8 = self.to8(x16)
-        x4 = self.to4(x8)
+        x4 = self.to4(self.to8(x16))
         manner = torch.cat((mean_and_deviation(x32), mean_and_deviation(x16)), dim=1)
-        embedding = self.thing(x4.mean((2, 3))) + self.manner(manner)
-        return embedding, x8.flatten(2).transpose(1, 2)
+        return self.thing(x4.mean((2, 3))) + self.manner(manner)
 
 
 def mean_and_deviation(x: Tensor) -> Tensor:

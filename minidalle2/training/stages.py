@@ -8,6 +8,7 @@ the upsamplers and the judge need none.
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,20 +120,19 @@ def train_tokenizer(world: World) -> Tokenizer:
 
 def clip_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
     tokenizer = _tokenizer(folder)
-
-    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return own_pairs(world, tokenizer, n, generator)
-
     config = replace(sizes_of(world.name).clip, vocab_size=tokenizer.vocab_size)
+    draw = partial(own_pairs, world, tokenizer)
     return Job(CLIP(config), draw, onto(device), clip_loss, in_parts=clip_loss_of_all)
 
 
 def image_tower_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
     """A second image tower for the CLIP that is there, of which all else stays."""
-    tokenizer, earlier = _tokenizer(folder), _clip(folder, device)
-
-    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return own_pairs(world, tokenizer, n, generator)
+    draw, earlier = partial(own_pairs, world, _tokenizer(folder)), _clip(folder, device)
+    if earlier.config.image_widths:
+        raise CheckpointError(
+            f"the CLIP in {folder / 'clip'} has a second image tower already; train image_tower "
+            "beside a CLIP without one"
+        )
 
     @torch.no_grad()
     def see(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -206,7 +206,7 @@ def _drawing_job(
         return images, z_i, tokens, patches
 
     images, captions = world.captioned(32, torch.Generator().manual_seed(2))
-    _, z_i, tokens, patches = see((images, tokenizer.cut(captions)))
+    _, z_i, tokens, _ = see((images, tokenizer.cut(captions)))
 
     @torch.no_grad()
     def sheet(model: Decoder) -> Tensor:
@@ -214,7 +214,7 @@ def _drawing_job(
         denoise = model.denoiser(z_i, tokens, scale=2.0)
         return last(ddim(model.diffusion, denoise, x_T, 20, clip_to_image, lowest=model.lowest))
 
-    model = AlignedDecoder(decoder, patches.shape[-1])
+    model = AlignedDecoder(decoder, clip.config.width)
     return Job(model, draw, see, aligned_loss, sheet, core=lambda model: model.decoder)
 
 
