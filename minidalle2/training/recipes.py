@@ -2,7 +2,8 @@
 
 `smoke` shows in seconds that everything runs; `laptop` goes from nothing to pictures in about 50
 minutes on 2 CPU cores; `full` takes more time and made the committed weights, those of the shapes
-with the decoder of then.
+with the decoder of then, the emoji's with a decoder that went on for a second image tower
+(docs/emoji.md).
 """
 
 from dataclasses import replace
