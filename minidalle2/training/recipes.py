@@ -72,11 +72,11 @@ def recipe_of(world_name: str, profile: str, stage: str) -> Recipe:
 
 # Minutes that `laptop` takes for each stage on 2 cores; `train all --minutes` is divided like this.
 LAPTOP_MINUTES = {
-    "clip": 16.3,
-    "prior": 6.5,
-    "decoder": 20.9,  # by the pace of 2,000 steps
-    "upsampler64": 3.3,
-    "upsampler128": 2.4,
+    "clip": 16.4,
+    "prior": 6.9,
+    "decoder": 21.4,
+    "upsampler64": 2.0,
+    "upsampler128": 2.8,
     "judge": 2.6,
     "autoregressive_prior": 9.0,  # by its pace beside the prior's, as the next
     "regression_prior": 2.0,
