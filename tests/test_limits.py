@@ -8,7 +8,7 @@ from torch import nn
 
 from minidalle2.training import limits
 from minidalle2.training.limits import CPU, Limits, fastest, operations_of_a_step
-from minidalle2.training.loop import half_precision
+from minidalle2.training.precision import half_precision
 
 
 def test_operations_by_hand():

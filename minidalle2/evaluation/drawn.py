@@ -8,7 +8,7 @@ from torch import Tensor
 
 from minidalle2.clip import CLIP
 from minidalle2.dalle2 import DALLE2, Generation, Sampling
-from minidalle2.training.loop import half_precision
+from minidalle2.training.precision import half_precision
 
 BATCH = 50
 

@@ -9,7 +9,7 @@ from minidalle2.clip import CLIP
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.ahead import Ahead, workers_for
 from minidalle2.training.distributed import share
-from minidalle2.training.loop import half_precision
+from minidalle2.training.precision import half_precision
 from minidalle2.worlds.world import World
 
 AT_ONCE = 1_000  # pictures

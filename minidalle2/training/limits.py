@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from minidalle2.training.loop import Loss, half_precision
+from minidalle2.training.loop import Loss
+from minidalle2.training.precision import half_precision
 
 CPU = torch.device("cpu")
 COPIED = 64_000_000  # bytes, more than most caches hold

@@ -31,6 +31,7 @@ from minidalle2.training.ema import EMA
 from minidalle2.training.gradients import Loss
 from minidalle2.training.graph import GraphedUpdate
 from minidalle2.training.optimizer import Update, build_optimizers
+from minidalle2.training.precision import half_precision
 
 SAVE_EVERY_SECONDS = 60
 LOG_EVERY_STEPS = 20
@@ -120,17 +121,6 @@ def fit(
                 run.save()
                 last_save = time.monotonic()
     run.save()
-
-
-def half_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 products with float32 weights, where the hardware multiplies them: up to five times
-    as fast. Elsewhere float32: CPUs without such instructions would be slower than with it."""
-    knows = {
-        "cpu": getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False),
-        "cuda": torch.cuda.is_bf16_supported,
-    }
-    enabled = device.type in knows and bool(knows[device.type]())
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from collections import defaultdict
 import torch
 from torch import Tensor, nn
 
+from minidalle2.training.precision import multiplies_bfloat16
+
 
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised; updates have the root mean square that AdamW's have."""
@@ -53,11 +55,12 @@ class Muon(torch.optim.Optimizer):
 def orthogonalise(matrices: Tensor) -> Tensor:
     """(..., m, n) → about UVᵀ of each singular value decomposition USVᵀ, by Newton-Schulz.
 
-    The quintic's coefficients are Jordan's: steep at zero, so five steps in bfloat16 suffice; the
-    singular values end near, not at, 1.
+    The quintic's coefficients are Jordan's: steep at zero, so five steps suffice, in bfloat16 where
+    that is fast; the singular values end near, not at, 1.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.bfloat16().reshape(-1, *matrices.shape[-2:])
+    kind = torch.bfloat16 if multiplies_bfloat16(matrices.device) else torch.float32
+    x = matrices.to(kind).reshape(-1, *matrices.shape[-2:])
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT

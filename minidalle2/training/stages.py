@@ -40,7 +40,8 @@ from minidalle2.training.execution import ONE_PASS, Execution, prepare
 from minidalle2.training.feeding import captions_of, own_captioned, own_pairs
 from minidalle2.training.graph import Graphed
 from minidalle2.training.locked_text import locked_loss, locked_loss_of_all, with_second_tower
-from minidalle2.training.loop import Loss, Recipe, Step, fit, half_precision, whole
+from minidalle2.training.loop import Loss, Recipe, Step, fit, whole
+from minidalle2.training.precision import half_precision
 from minidalle2.training.recipes import recipe_of
 from minidalle2.training.sizes import sizes_of
 from minidalle2.upsampler import Upsampler, UpsamplerConfig, upsampler_loss

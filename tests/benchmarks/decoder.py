@@ -20,7 +20,8 @@ from minidalle2.evaluation.shapes.prompts import asked, follows
 from minidalle2.prior import Prior, PriorConfig, nearest
 from minidalle2.tokenizer import empty_captions_like
 from minidalle2.training.checkpoints import load_model
-from minidalle2.training.loop import Recipe, half_precision
+from minidalle2.training.loop import Recipe
+from minidalle2.training.precision import half_precision
 from minidalle2.training.stages import decoder_job
 from minidalle2.worlds.shapes.world import Shapes
 from tests.benchmarks import training

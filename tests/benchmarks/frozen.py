@@ -9,7 +9,7 @@ from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.dalle2 import WEIGHTS
 from minidalle2.tokenizer import PAD, Tokenizer
 from minidalle2.training.checkpoints import load_model
-from minidalle2.training.loop import half_precision
+from minidalle2.training.precision import half_precision
 
 FOLDER = WEIGHTS / "shapes"
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from minidalle2.diffusion.guidance import drop_mask
 from minidalle2.prior import DEVIATION, TEXT_DROP, Prior, PriorConfig, prior_loss
 from minidalle2.tokenizer import PAD, empty_captions_like
-from minidalle2.training.loop import half_precision
+from minidalle2.training.precision import half_precision
 from minidalle2.worlds.shapes.world import Shapes
 from tests.benchmarks import training
 from tests.benchmarks.frozen import Frozen

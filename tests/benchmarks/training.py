@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from minidalle2.training.ema import EMA
-from minidalle2.training.loop import Data, Loss, half_precision, keep_freed_memory
+from minidalle2.training.loop import Data, Loss, keep_freed_memory
 from minidalle2.training.optimizer import build_optimizers
+from minidalle2.training.precision import half_precision
 
 CPU = torch.device("cpu")
 WARMUP = 0.05  # of the seconds

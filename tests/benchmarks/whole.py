@@ -17,7 +17,7 @@ from minidalle2.clip import CLIPConfig
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.prior import PriorConfig
 from minidalle2.tokenizer import Tokenizer
-from minidalle2.training.loop import half_precision
+from minidalle2.training.precision import half_precision
 from tests.benchmarks import training
 from tests.benchmarks.frozen import FOLDER
 

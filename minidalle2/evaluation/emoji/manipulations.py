@@ -17,7 +17,7 @@ from minidalle2.evaluation.emoji.labels import are_unlike, core_members, scored
 from minidalle2.evaluation.emoji.prompts import judged, prompt_of, real_pictures, sample_rows
 from minidalle2.manipulations.inversion import Walk, decode, invert
 from minidalle2.manipulations.text_diff import direction, edit, fitting_theta
-from minidalle2.training.loop import half_precision
+from minidalle2.training.precision import half_precision
 from minidalle2.worlds.emoji.names import drawings
 
 WALK = Walk(25)

@@ -16,7 +16,7 @@ from minidalle2.evaluation.emoji.labels import (
 )  # fmt: skip
 from minidalle2.evaluation.emoji.prompts import LANGUAGES, prompt_of, real_pictures
 from minidalle2.tokenizer import Tokenizer
-from minidalle2.training.loop import half_precision
+from minidalle2.training.precision import half_precision
 from minidalle2.worlds.emoji.words import STYLES
 
 BATCH = 512

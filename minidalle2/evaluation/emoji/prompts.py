@@ -17,7 +17,7 @@ from minidalle2.evaluation.emoji.labels import (
     known_names, places_in, ranks, styles_of,
 )  # fmt: skip
 from minidalle2.pictures import to_uint8
-from minidalle2.training.loop import half_precision
+from minidalle2.training.precision import half_precision
 from minidalle2.worlds.emoji.backgrounds import compose
 from minidalle2.worlds.emoji.captions import spoken, with_article
 from minidalle2.worlds.emoji.names import Name, drawings

@@ -8,7 +8,7 @@ from minidalle2.decoder import CHANNELS
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
 from minidalle2.evaluation.drawn import BATCH, draw_prompts
 from minidalle2.evaluation.shapes.judge import Judge, read
-from minidalle2.training.loop import half_precision
+from minidalle2.training.precision import half_precision
 
 # The paper's way (section 2.2), which comparisons take: the better of two z_i, and one drawing, so
 # that CLIP chooses among no drawings what a decoder did not bind.

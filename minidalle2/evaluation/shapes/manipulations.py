@@ -21,7 +21,7 @@ from minidalle2.manipulations.inversion import (
 )  # fmt: skip
 from minidalle2.manipulations.text_diff import direction, edit, fitting_theta
 from minidalle2.manipulations.variations import vary
-from minidalle2.training.loop import half_precision
+from minidalle2.training.precision import half_precision
 from minidalle2.worlds.shapes.captions import describe
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.scenes import (
