@@ -3,10 +3,12 @@
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from minidalle2.clip import CLIP
 from minidalle2.decoder import Decoder
 from minidalle2.prior import Prior
+from minidalle2.training import optimizer
 from minidalle2.training.ema import EMA
 from minidalle2.training.optimizer import Muon, build_optimizers, orthogonalise
 from minidalle2.upsampler import Upsampler
@@ -75,6 +77,23 @@ def test_singular_values_near_one(shape):
     u, _, vt = torch.linalg.svd(matrices, full_matrices=False)
     cosine = (out * (u @ vt)).sum((-2, -1)) / out.norm(dim=(-2, -1)) / (u @ vt).norm(dim=(-2, -1))
     assert cosine.min() > 0.97
+
+
+@pytest.mark.parametrize("knows_bfloat16", [False, True])
+def test_products_of_a_format_that_the_processor_has(monkeypatch, knows_bfloat16):
+    """e-48: where bfloat16 is no instruction, its products take a hundred times as long."""
+    monkeypatch.setattr(optimizer, "multiplies_bfloat16", lambda device: knows_bfloat16)
+    formats = set()
+
+    class Seen(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function in (torch.baddbmm, torch.Tensor.__matmul__, torch.Tensor.matmul):
+                formats.update(a.dtype for a in args if isinstance(a, torch.Tensor))
+            return function(*args, **(kwargs or {}))
+
+    with Seen():
+        orthogonalise(torch.randn(2, 16, 24))
+    assert formats == {torch.bfloat16 if knows_bfloat16 else torch.float32}
 
 
 def test_orthogonalise_survives_zero():
