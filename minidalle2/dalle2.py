@@ -14,6 +14,7 @@ from minidalle2.any_prior import AnyPrior, prior_of
 from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.decoder import CHANNELS, Decoder, DecoderConfig
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
+from minidalle2.memory import keep_freed_memory
 from minidalle2.prior import Prior, PriorConfig, nearest
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.checkpoints import CheckpointError, load_model
@@ -117,7 +118,8 @@ class DALLE2:
         cls, folder: Path, device: torch.device | str = "cpu", prior: str = "diffusion"
     ) -> "DALLE2":
         """From a folder with tokenizer.json and a checkpoint folder a stage; `prior` is one of
-        PRIORS."""
+        PRIORS. From then on the process keeps the memory that it has once needed."""
+        keep_freed_memory()
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise CheckpointError(

@@ -1,6 +1,7 @@
 """The committed weights do what the README says of them, on fewer prompts than it took there."""
 
 import json
+import platform
 import time
 from pathlib import Path
 
@@ -200,6 +201,20 @@ def test_same_seed_same_picture_in_any_batch(dalle2):
     assert (together[1] - alone[0]).abs().max() < 0.05
     other = dalle2.generate(prompts[1:2], [9]).image128
     assert (other - alone).abs().max() > 0.2
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other systems decide themselves")
+def test_a_second_drawing_asks_the_system_for_no_memory(dalle2):
+    """Without `keep_freed_memory` each fetches hundreds of thousands of pages anew."""
+    import resource
+
+    def pages_fetched() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        dalle2.generate(["a red circle"])
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    pages_fetched()
+    assert pages_fetched() < 5_000
 
 
 def test_four_pictures_take_seconds(dalle2):

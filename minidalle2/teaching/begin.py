@@ -8,6 +8,7 @@ import os
 import torch
 
 from minidalle2.commands.options import pick_device
+from minidalle2.memory import keep_freed_memory
 
 
 def begin() -> tuple[torch.device, torch.Generator]:
@@ -16,6 +17,7 @@ def begin() -> tuple[torch.device, torch.Generator]:
     The generator is for what is drawn from the world. MINIDALLE2_SEED replaces seed 0, which is how
     the bands of expected losses were measured.
     """
+    keep_freed_memory()
     seed = int(os.environ.get("MINIDALLE2_SEED", "0"))
     torch.manual_seed(seed)
     device = pick_device("auto")

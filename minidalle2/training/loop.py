@@ -5,10 +5,8 @@ memory of random states: it restores weights, average and optimisers, and goes o
 does the number of processes matter (distributed.py): each takes its rows of the same batch.
 """
 
-import ctypes
 import json
 import math
-import platform
 import signal
 import threading
 import time
@@ -21,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from minidalle2.memory import keep_freed_memory
 from minidalle2.training.checkpoints import (
     CheckpointError, read_tensors, reading, save_model, write_atomically, write_tensors,
 )  # fmt: skip
@@ -243,17 +242,3 @@ def learning_rate(step: int, total: int, recipe: Recipe) -> float:
     warm = min(1.0, (step - begin + 1) / recipe.warmup_steps)
     cosine = (1 + math.cos(math.pi * (step - begin) / (end - begin))) / 2
     return recipe.learning_rate * 0.5**cycle * warm * cosine
-
-
-def keep_freed_memory() -> None:
-    """Ask glibc not to hand freed tensors back to the system after every operation.
-
-    Each step allocates the same large tensors again; fetching their pages anew cost a third of the
-    time of a training step on 2 cores. Elsewhere than on Linux with glibc this does nothing.
-    """
-    if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL("libc.so.6")
-        m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
-        libc.mallopt(m_mmap_threshold, 1 << 30)
-        libc.mallopt(m_trim_threshold, (1 << 31) - 1)
-        libc.mallopt(m_top_pad, 1 << 28)

@@ -8,8 +8,9 @@ optimiser, drawing the data) only lengthens the step.
 
 import torch
 
+from minidalle2.memory import keep_freed_memory
 from minidalle2.training.limits import limits, operations_of_a_step
-from minidalle2.training.loop import Recipe, keep_freed_memory
+from minidalle2.training.loop import Recipe
 from minidalle2.training.stages import clip_job, decoder_job, prior_job
 from minidalle2.worlds.shapes.world import Shapes
 from tests.benchmarks import training

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from minidalle2.memory import keep_freed_memory
 from minidalle2.training.ema import EMA
-from minidalle2.training.loop import Data, Loss, keep_freed_memory
+from minidalle2.training.loop import Data, Loss
 from minidalle2.training.optimizer import build_optimizers
 from minidalle2.training.precision import half_precision
 
