@@ -81,7 +81,8 @@ def refuse_unless(config: dict, needed: dict, where: Path) -> None:
 
 
 class DALLE2:
-    """A tokenizer and the five networks, all on one device."""
+    """A tokenizer and the five networks, all on one device. From then on the process keeps the
+    memory that it has once needed."""
 
     def __init__(
         self,
@@ -92,6 +93,7 @@ class DALLE2:
         upsampler64: Upsampler,
         upsampler128: Upsampler,
     ):
+        keep_freed_memory()
         self.tokenizer = tokenizer
         self.clip, self.prior, self.decoder = clip, prior, decoder
         self.upsampler64, self.upsampler128 = upsampler64, upsampler128
@@ -118,8 +120,7 @@ class DALLE2:
         cls, folder: Path, device: torch.device | str = "cpu", prior: str = "diffusion"
     ) -> "DALLE2":
         """From a folder with tokenizer.json and a checkpoint folder a stage; `prior` is one of
-        PRIORS. From then on the process keeps the memory that it has once needed."""
-        keep_freed_memory()
+        PRIORS."""
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise CheckpointError(

@@ -18,7 +18,8 @@ from minidalle2.training.precision import multiplies_bfloat16
 EMOJI = WEIGHTS / "emoji"
 RESULTS = Path(__file__).parent.parent / "docs" / "emoji_results.json"
 CPU = torch.device("cpu")
-# Pictures that are drawn of each split; in float32 they take twice as long, and CI half an hour.
+# Pictures drawn of each split. In float32 they take twice as long, so there are fewer; what
+# they must reach is what 32 must.
 N = 32 if multiplies_bfloat16(CPU) else 20
 
 
@@ -92,7 +93,7 @@ def test_pictures_follow_their_prompts(drawn, judge, split, language):
     for metric, right in {
         "name top-5": reading.name_rank < 5, "style right": reading.style_rank == 0
     }.items():  # fmt: skip
-        assert share(right) >= least(reported("prompts", f"{metric}, {language}", split), N)
+        assert share(right) >= least(reported("prompts", f"{metric}, {language}", split), 32)
 
 
 def test_the_caption_decides(judge, drawn):
