@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from minidalle2.blocks.embeddings import TextEncoder, patchify
 from minidalle2.blocks.transformer import Transformer
-from minidalle2.convolutional_tower import ConvolutionalTower
+from minidalle2.convolutional_tower import ConvolutionalTower, PlacedTower
 from minidalle2.tokenizer import END
 
 MAX_LOG_SCALE = math.log(100)
@@ -29,9 +29,14 @@ class CLIPConfig:
     embedding: int = 128  # E, shared by both towers
     width: int = 128
     heads: int = 4
-    image_layers: int = 6
+    image_layers: int = 6  # of the transformer; 0 for convolutions in its place
     text_layers: int = 3
-    image_widths: tuple[int, ...] = ()  # of a second image tower, of convolutions; () for none
+    image_widths: tuple[int, ...] = ()  # of an image tower of convolutions; () for none
+
+    @property
+    def patch_width(self) -> int:
+        """D, features of each patch."""
+        return self.width if self.image_layers else self.image_widths[1]
 
 
 class ImageTower(nn.Module):
@@ -97,13 +102,21 @@ class TwoTowers(nn.Module):
         return sum(both) / 2, patches
 
 
+def image_tower_of(config: CLIPConfig) -> ImageTower | TwoTowers | PlacedTower:
+    if not config.image_widths:
+        return ImageTower(config)
+    if not config.image_layers:
+        return PlacedTower(config.image_widths, config.embedding)
+    return TwoTowers(config)
+
+
 class CLIP(nn.Module):
     """Both towers and the temperature, kept as the logarithm of the logits' scale."""
 
     def __init__(self, config: CLIPConfig):
         super().__init__()
         self.config = config
-        self.image_tower = TwoTowers(config) if config.image_widths else ImageTower(config)
+        self.image_tower = image_tower_of(config)
         self.text_tower = TextTower(config)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 

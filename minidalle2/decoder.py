@@ -1,10 +1,13 @@
 """Image embedding (and caption) → 32 px picture: a diffusion model guided by both.
 
-z_i (B, E) and tokens (B, T) → (B, 3, 32, 32). Paper: section 2.1. z_i enters twice: projected and
-added to the timestep embedding, and as 4 extra tokens of context beside those of a text encoder
-that is trained with the decoder. Each is dropped at random in training, so that both can be guided.
+z_i (B, E) and tokens (B, T) → (B, 3, 32, 32). Paper: section 2.1. z_i enters projected and added to
+the timestep embedding, and as 4 extra tokens of context beside those of a text encoder that is
+trained with the decoder; and, which is not the paper's, laid out as a picture beside the noisy one,
+where there is no need to find out what belongs where. Caption and z_i are dropped at random in
+training, so that both can be guided.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +43,7 @@ class DecoderConfig:
     blocks: tuple[int, ...] = (1, 1, 1)
     attention: tuple[bool, ...] = (False, True, True)  # not at the finest (table 3)
     embedding: int = 256
+    laid_out: int = 0  # channels of z_i as a picture; 0 as in the paper
     text_width: int = 128
     text_layers: int = 3  # as CLIP's text tower, from whose weights it starts
     text_heads: int = 4
@@ -64,9 +68,11 @@ class Decoder(nn.Module):
         self.null_image = nn.Parameter(torch.zeros(config.clip_embedding))
         self.image_to_embedding = nn.Linear(config.clip_embedding, config.embedding)
         self.image_to_tokens = nn.Linear(config.clip_embedding, IMAGE_TOKENS * config.text_width)
+        self.image_to_picture = picture_of(config) if config.laid_out else None
         self.unet = UNet(
             UNetConfig(
-                CHANNELS + 2, 2 * CHANNELS, config.widths, config.blocks, config.attention,
+                CHANNELS + 2 + config.laid_out, 2 * CHANNELS,
+                config.widths, config.blocks, config.attention,
                 patch=config.patch, embedding=config.embedding, context=config.text_width,
             )
         )  # fmt: skip
@@ -77,7 +83,10 @@ class Decoder(nn.Module):
         image_tokens = rearrange(self.image_to_tokens(z_i), "b (k d) -> b k d", k=IMAGE_TOKENS)
         context = torch.cat((image_tokens, context), dim=1)  # (B, 4+T, D)
         mask = F.pad(mask, (IMAGE_TOKENS, 0), value=True)
-        return self.unet(torch.cat((x_t, coordinates(x_t)), dim=1), embedding, context, mask)
+        seen = [x_t, coordinates(x_t)]
+        if self.image_to_picture is not None:
+            seen.append(self.image_to_picture(z_i))
+        return self.unet(torch.cat(seen, dim=1), embedding, context, mask)
 
     def image_condition(self, z_i: Tensor, drop: Tensor) -> Tensor:
         """Unit z_i (B, E) → scaled to unit variance, the learned null where `drop` (B,) is True."""
@@ -105,6 +114,15 @@ class Decoder(nn.Module):
             return lambda x_t, t: self(x_t, t, image, context, mask)
 
         return guided(bind(keep), bind(~keep), scale, CHANNELS)
+
+
+def picture_of(config: DecoderConfig) -> nn.Module:
+    """z_i (B, E) → (B, laid_out, S, S)."""
+    shape = (config.laid_out, config.image_size, config.image_size)
+    return nn.Sequential(
+        nn.Linear(config.clip_embedding, config.embedding), nn.SiLU(),
+        nn.Linear(config.embedding, math.prod(shape)), nn.Unflatten(1, shape),
+    )  # fmt: skip
 
 
 def coordinates(images: Tensor) -> Tensor:

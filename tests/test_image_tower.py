@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from tiny_model import save_tiny
 
 from minidalle2.clip import CLIP, CLIPConfig, ImageTower, TwoTowers, contrast
-from minidalle2.convolutional_tower import ConvolutionalTower, mean_and_deviation
+from minidalle2.convolutional_tower import ConvolutionalTower, PlacedTower, mean_and_deviation
 from minidalle2.tokenizer import END
 from minidalle2.training import stages
 from minidalle2.training.checkpoints import CheckpointError, load_model, save_model
 from minidalle2.training.eight_bits import pack
 from minidalle2.training.locked_text import locked_loss, locked_loss_of_all, with_second_tower
 from minidalle2.training.release import release
+from minidalle2.training.sizes import sizes_of
 from minidalle2.worlds.shapes.world import Shapes
 
 WIDTHS = (8, 16, 24, 32)
@@ -176,10 +177,32 @@ def test_the_stage_leaves_all_else_and_takes_clips_place(folder, tiny_dalle2, tm
     assert all(torch.equal(w, packed[name]) for name, w in shipped.state_dict().items())
 
 
-def test_a_third_tower_is_refused(folder):
-    save_model(folder / "clip", "clip", with_second_tower(stages._clip(folder, CPU), WIDTHS))
-    with pytest.raises(CheckpointError, match="has a second image tower already; train"):
-        stages.image_tower_job(Shapes(), folder, CPU, stages.recipe_of("shapes", "smoke", "clip"))
+def test_a_second_tower_of_convolutions_is_refused(folder):
+    with_two = with_second_tower(stages._clip(folder, CPU), WIDTHS)
+    for clip in (with_two, CLIP(CLIPConfig(image_layers=0, image_widths=(8, 8, 8)))):
+        save_model(folder / "clip", "clip", clip)
+        with pytest.raises(CheckpointError, match="has an image tower of convolutions already"):
+            recipe = stages.recipe_of("shapes", "smoke", "clip")
+            stages.image_tower_job(Shapes(), folder, CPU, recipe)
+
+
+def test_places_are_told_apart():
+    """What stands left and right, exchanged, is the same on the average, but not in z_i."""
+    torch.manual_seed(0)
+    clip = CLIP(CLIPConfig(image_layers=0, image_widths=(8, 16, 24)))
+    assert type(clip.image_tower) is PlacedTower
+    images = torch.rand(3, 3, 32, 32) * 2 - 1
+    z_i, patches = clip.encode_patches(images)
+    assert z_i.shape == (3, 128) and torch.equal(z_i, clip.encode_image(images))
+    assert patches.shape == (3, 64, clip.config.patch_width) == (3, 64, 16)
+    torch.testing.assert_close(z_i.norm(dim=-1), torch.ones(3))
+    rolled = clip.encode_image(images.roll(16, dims=3))
+    assert (z_i * rolled).sum(-1).max() < 0.9
+
+
+def test_the_shapes_have_convolutions_and_the_emoji_a_transformer():
+    towers = {name: type(CLIP(sizes_of(name).clip).image_tower) for name in ("shapes", "emoji")}
+    assert towers == {"shapes": PlacedTower, "emoji": ImageTower}
 
 
 def test_the_stage_sees_what_clip_sees(folder, tiny_dalle2):

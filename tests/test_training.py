@@ -212,7 +212,7 @@ def test_minutes_are_divided_in_the_laptop_proportions():
 
 
 def test_smoke_profile_trains_all_stages_that_then_draw(tmp_path, monkeypatch):
-    """Every stage, four steps each, from nothing to a picture."""
+    """Every stage that the world has, four steps each, from nothing to a picture."""
     from minidalle2.dalle2 import DALLE2
     from minidalle2.training import stages
 
@@ -220,6 +220,8 @@ def test_smoke_profile_trains_all_stages_that_then_draw(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "CAPTIONS", 500)
     monkeypatch.setattr(stages, "SHEETS", 1)  # they are most of so short a training
     for stage in STAGES:
+        if stage == "image_tower":  # the shapes' only one is of convolutions from the start
+            continue
         steps = list(train_stage(stage, Shapes(), tmp_path, "smoke", torch.device("cpu")))
         assert stage == "tokenizer" or (len(steps) == 4 and steps[-1].total == 4)
     made = DALLE2.load(tmp_path).generate(["a large red circle"])

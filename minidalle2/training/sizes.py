@@ -25,6 +25,12 @@ class Sizes:
     regression_prior: RegressionPriorConfig = field(default_factory=RegressionPriorConfig)
 
 
+# For scenes it matters what stands where. A transformer's z_i holds it much later than that of
+# convolutions, and a decoder learns to read it sooner where it is laid out (docs/speedrun.md).
+SHAPES = Sizes(
+    clip=CLIPConfig(image_layers=0, image_widths=(48, 96, 192)),
+    decoder=DecoderConfig(laid_out=2),
+)
 EMOJI = Sizes(
     vocabulary=1024,
     clip=CLIPConfig(embedding=192, width=160, heads=5, text_layers=2),
@@ -45,4 +51,4 @@ EMOJI = Sizes(
 
 
 def sizes_of(world_name: str) -> Sizes:
-    return EMOJI if world_name == "emoji" else Sizes()
+    return {"shapes": SHAPES, "emoji": EMOJI}.get(world_name, Sizes())

@@ -131,8 +131,9 @@ def image_tower_job(world: World, folder: Path, device: torch.device, recipe: Re
     draw, earlier = partial(own_pairs, world, _tokenizer(folder)), _clip(folder, device)
     if earlier.config.image_widths:
         raise CheckpointError(
-            f"the CLIP in {folder / 'clip'} has a second image tower already; train image_tower "
-            "beside a CLIP without one"
+            f"the CLIP in {folder / 'clip'} has an image tower of convolutions already, as that of "
+            "the shapes has from the start; train image_tower beside a transformer alone, such as "
+            "`train clip --world emoji` makes"
         )
 
     @torch.no_grad()
@@ -215,7 +216,7 @@ def _drawing_job(
         denoise = model.denoiser(z_i, tokens, scale=2.0)
         return last(ddim(model.diffusion, denoise, x_T, 20, clip_to_image, lowest=model.lowest))
 
-    model = AlignedDecoder(decoder, clip.config.width)
+    model = AlignedDecoder(decoder, clip.config.patch_width)
     return Job(model, draw, see, aligned_loss, sheet, core=lambda model: model.decoder)
 
 
@@ -281,9 +282,9 @@ def _save_sheet(pictures: Tensor, path: Path) -> None:
 
 
 def _embedded(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Embedded:
-    """No more than the recipe takes, nor than the world has; each at most some ten times."""
+    """No more than the world has; each is taken some four to ten times."""
     taken = recipe.steps * recipe.batch_size
-    n = min(taken, max(EMBEDDED, taken // 10), world.enough)
+    n = min(taken // 4, max(EMBEDDED, taken // 10), world.enough)
     return embed(world, _clip(folder, device), _tokenizer(folder), n)
 
 
