@@ -1,5 +1,7 @@
 """The decoder: two routes of z_i, one drop for both, and its losses at the start."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -75,6 +77,32 @@ def test_four_image_tokens_before_the_text(decoder, inputs, monkeypatch):
     assert torch.equal(mask[:, 4:], text_mask) and mask[:, :4].all()
     scaled = inputs["z_i"] * E**0.5
     torch.testing.assert_close(context[:, :4], decoder.image_to_tokens(scaled).view(3, 4, -1))
+
+
+def test_z_i_laid_out_beside_the_noisy_picture(decoder, inputs, monkeypatch):
+    """The third way in, where a config asks for it: channels of numbers that differ from place to
+    place, made of the z_i that guidance drops; and no weights for it where none are asked for."""
+    assert decoder.image_to_picture is None
+    laid_out = Decoder(replace(decoder.config, laid_out=2)).eval()
+    seen = []
+    monkeypatch.setattr(laid_out.unet, "forward", lambda *args: seen.append(args) or args[0])
+    inputs["drop_image"][1] = True
+    answer(laid_out)(**inputs)
+    picture = seen[0][0][:, CHANNELS + 2 :]
+    assert picture.shape == (3, 2, 32, 32) and picture[0].std(dim=(1, 2)).min() > 0
+    torch.testing.assert_close(seen[0][0][:, :CHANNELS], inputs["x_t"])
+    condition = laid_out.image_condition(inputs["z_i"], inputs["drop_image"])
+    assert torch.equal(condition[1], laid_out.null_image)
+    torch.testing.assert_close(picture, laid_out.image_to_picture(condition))
+
+
+def test_a_laid_out_z_i_is_enough(decoder, inputs, only_row_changes, monkeypatch):
+    """With the paper's two ways closed the answer still depends on z_i."""
+    laid_out = Decoder(replace(decoder.config, laid_out=2)).eval().requires_grad_(False)
+    for closed in (laid_out.image_to_embedding, laid_out.image_to_tokens):
+        closed.weight.zero_()
+    laid_out.unet.conv_out.weight.normal_()
+    only_row_changes(answer(laid_out), inputs, "z_i", torch.randn(E))
 
 
 def test_coordinates():

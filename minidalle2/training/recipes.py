@@ -38,8 +38,8 @@ SMOKE = {
 # `minidalle2 speedrun` (docs/speedrun.md): scenes of one and two objects only, no upsamplers.
 SPEEDRUN = LAPTOP | {
     "clip": Recipe(steps=350, batch_size=256, warmup_steps=50),
-    "prior": Recipe(steps=500, batch_size=256, warmup_steps=50),
-    "decoder": Recipe(steps=1_400, batch_size=32, warmup_steps=50),
+    "prior": Recipe(steps=1_400, batch_size=128, warmup_steps=50),
+    "decoder": Recipe(steps=850, batch_size=32, warmup_steps=50),
 }
 # The same on one GPU, which takes a large batch in the time of a small one.
 SPEEDRUN_GPU = LAPTOP | {

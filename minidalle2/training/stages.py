@@ -282,9 +282,9 @@ def _save_sheet(pictures: Tensor, path: Path) -> None:
 
 
 def _embedded(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Embedded:
-    """No more than the world has; each is taken some four to ten times."""
+    """No more than the world has; each is taken some six to ten times."""
     taken = recipe.steps * recipe.batch_size
-    n = min(taken // 4, max(EMBEDDED, taken // 10), world.enough)
+    n = min(taken // 6, max(EMBEDDED, taken // 10), world.enough)
     return embed(world, _clip(folder, device), _tokenizer(folder), n)
 
 
