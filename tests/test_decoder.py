@@ -96,7 +96,7 @@ def test_z_i_laid_out_beside_the_noisy_picture(decoder, inputs, monkeypatch):
     torch.testing.assert_close(picture, laid_out.image_to_picture(condition))
 
 
-def test_a_laid_out_z_i_is_enough(decoder, inputs, only_row_changes, monkeypatch):
+def test_a_laid_out_z_i_is_enough(decoder, inputs, only_row_changes):
     """With the paper's two ways closed the answer still depends on z_i."""
     laid_out = Decoder(replace(decoder.config, laid_out=2)).eval().requires_grad_(False)
     for closed in (laid_out.image_to_embedding, laid_out.image_to_tokens):

@@ -29,11 +29,11 @@ from minidalle2.worlds.shapes.scenes import sample_scenes
 from minidalle2.worlds.world import open_world
 
 SHAPES = WEIGHTS / "shapes"
-# In float32 they take twice as long, so there are fewer; what they must reach is what 48 must.
-PROMPTS = 48 if multiplies_bfloat16(torch.device("cpu")) else 24
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "results.json"
 CPU = torch.device("cpu")
+# In float32 they take twice as long, so there are fewer; what they must reach is what 48 must.
+PROMPTS = 48 if multiplies_bfloat16(CPU) else 24
 
 
 @pytest.fixture(scope="module")
