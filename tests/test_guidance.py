@@ -34,6 +34,20 @@ def test_scale_one_asks_once():
     assert torch.equal(guided(lambda x, t: C, never, 1.0, 2)(None, None), C)
 
 
+@pytest.mark.parametrize(("t", "asked"), [(999, True), (500, True), (499, False), (0, False)])
+def test_nothing_is_guided_below_a_timestep(t, asked):
+    """There the unconditional network is not even asked."""
+    seen = []
+
+    def without(x, t):
+        seen.append(t)
+        return U
+
+    answer = guided(lambda x, t: C, without, 3.0, channels=2, above=500)(None, torch.tensor([t]))
+    assert bool(seen) == asked
+    assert answer[0, :2].tolist() == (guide(C, U, 3.0) if asked else C)[0, :2].tolist()
+
+
 def test_both_branches_see_the_same_state():
     """e-8: the unconditional branch gets x_t and t too."""
     x_t, t = torch.randn(1, 3), torch.tensor([7])

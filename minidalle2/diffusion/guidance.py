@@ -18,13 +18,22 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
     return unconditional + scale * (conditional - unconditional)
 
 
-def guided(conditional: Denoiser, unconditional: Denoiser, scale: float, channels: int) -> Denoiser:
+def guided(
+    conditional: Denoiser, unconditional: Denoiser, scale: float, channels: int, above: int = 0
+) -> Denoiser:
     """A denoiser that guides the prediction, its first `channels`; learned variances stay the
-    conditional ones (guided fractions would leave their range)."""
+    conditional ones (guided fractions would leave their range).
+
+    Below timestep `above` nothing is guided (Kynkäänniemi et al. 2024): what is drawn is decided
+    by then, a guided error of it would stay, and one answer takes half the time of two. All t of a
+    batch are one there, as samplers have them.
+    """
     if scale == 1:
         return conditional
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        if above and t[0] < above:
+            return conditional(x_t, t)
         with_condition, without = conditional(x_t, t), unconditional(x_t, t)
         prediction = guide(with_condition[:, :channels], without[:, :channels], scale)
         return torch.cat((prediction, with_condition[:, channels:]), dim=1)

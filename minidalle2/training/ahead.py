@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from minidalle2.worlds.shards.world import Shards
 from minidalle2.worlds.world import World
 
-WORKERS = 6  # processes; each holds two batches ready
+WORKERS = 12  # processes; each holds two batches ready
 
 Draw = Callable[[int, torch.Generator], Any]  # (batch size, generator) → a batch, on the CPU
 See = Callable[[Any], Any]  # such a batch → what the loss needs, on the model's device

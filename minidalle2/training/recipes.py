@@ -11,9 +11,9 @@ from dataclasses import replace
 from minidalle2.training.loop import Recipe
 
 LAPTOP = {
-    "clip": Recipe(steps=1_200, batch_size=256),
-    "prior": Recipe(steps=1_000, batch_size=256),
-    "decoder": Recipe(steps=2_800, batch_size=64),
+    "clip": Recipe(steps=600, batch_size=256),
+    "prior": Recipe(steps=1_600, batch_size=128),
+    "decoder": Recipe(steps=2_000, batch_size=32),
     "upsampler64": Recipe(steps=2_000, batch_size=64),
     "upsampler128": Recipe(steps=2_000, batch_size=32),
     "judge": Recipe(steps=1_200, batch_size=128, learning_rate=2e-3),
@@ -23,6 +23,7 @@ LAPTOP = {
     "image_tower": Recipe(steps=800, batch_size=256, learning_rate=3e-3, weight_decay=0.1),
 }
 FULL = LAPTOP | {
+    "clip": Recipe(steps=1_200, batch_size=256),
     "prior": Recipe(steps=4_000, batch_size=256),
     "autoregressive_prior": Recipe(steps=4_000, batch_size=1024),
     "regression_prior": Recipe(steps=4_000, batch_size=256, learning_rate=2e-3),
@@ -43,9 +44,9 @@ SPEEDRUN = LAPTOP | {
 }
 # The same on one GPU, which takes a large batch in the time of a small one.
 SPEEDRUN_GPU = LAPTOP | {
-    "clip": Recipe(steps=400, batch_size=1024, warmup_steps=50),
-    "prior": Recipe(steps=600, batch_size=1024, warmup_steps=50),
-    "decoder": Recipe(steps=650, batch_size=384, warmup_steps=50),
+    "clip": Recipe(steps=350, batch_size=512, warmup_steps=50),
+    "prior": Recipe(steps=1_250, batch_size=256, warmup_steps=50),
+    "decoder": Recipe(steps=850, batch_size=128, warmup_steps=50),
     "glide": replace(LAPTOP["glide"], steps=160),
 }
 PROFILES = {
