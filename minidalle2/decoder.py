@@ -44,7 +44,7 @@ class DecoderConfig:
     attention: tuple[bool, ...] = (False, True, True)  # not at the finest (table 3)
     embedding: int = 256
     laid_out: int = 0  # channels of z_i as a picture; 0 as in the paper
-    guided_above: int = 0  # the timestep below which drawing goes without guidance; 0 as in the paper
+    guided_above: int = 0  # timestep below which drawings go without guidance; 0 as in the paper
     text_width: int = 128
     text_layers: int = 3  # as CLIP's text tower, from whose weights it starts
     text_heads: int = 4
