@@ -161,7 +161,7 @@ def _add_train(parser: _Parser) -> None:
     add_world(parser)
     parser.add_argument(
         "--profile", choices=("smoke", "laptop", "full"), default="laptop",
-        help="smoke: seconds, to see that it runs; laptop: about 50 minutes on 2 CPU cores; "
+        help="smoke: seconds, to see that it runs; laptop: about 40 minutes on 2 CPU cores; "
         "full: for a GPU or a night (default laptop)",
     )  # fmt: skip
     parser.add_argument(

@@ -1,9 +1,8 @@
 """How long and how each stage trains, in three sizes.
 
-`smoke` shows in seconds that everything runs; `laptop` goes from nothing to pictures in about 50
+`smoke` shows in seconds that everything runs; `laptop` goes from nothing to pictures in about 40
 minutes on 2 CPU cores; `full` takes more time and made the committed weights, those of the shapes
-with the decoder of then, the emoji's with a decoder that went on for a second image tower
-(docs/emoji.md).
+with the CLIP and decoder of then, the emoji's with a decoder that went on (docs/emoji.md).
 """
 
 from dataclasses import replace
@@ -73,11 +72,11 @@ def recipe_of(world_name: str, profile: str, stage: str) -> Recipe:
 
 # Minutes that `laptop` takes for each stage on 2 cores; `train all --minutes` is divided like this.
 LAPTOP_MINUTES = {
-    "clip": 17.2,  # at the pace of its last 780 steps
-    "prior": 6.9,
-    "decoder": 21.4,
-    "upsampler64": 2.0,
-    "upsampler128": 2.8,
+    "clip": 10.3,  # by its pace where nothing else ran, as the prior
+    "prior": 7.0,
+    "decoder": 15.4,
+    "upsampler64": 1.9,
+    "upsampler128": 3.5,
     "judge": 2.6,
     "autoregressive_prior": 9.0,  # by its pace beside the prior's, as the next
     "regression_prior": 2.0,
