@@ -43,7 +43,7 @@ BUGS = {
     10: ("test_guidance.py::test_scale_convention", "diffusion/guidance.py",
          "return unconditional + scale", "return conditional + scale"),
     11: ("test_decoder.py::test_guidance_one_and_zero", "decoder.py",
-         "bind(~keep), scale, CHANNELS)", "bind(~keep), scale, CHANNELS - 1)"),
+         "bind(~keep), scale, CHANNELS, ", "bind(~keep), scale, CHANNELS - 1, "),
     12: ("test_schedule.py::test_first_and_last_timestep", "diffusion/schedule.py",
          "return torch.linspace(total - 1, lowest, steps, dtype=torch.float64).round().long()",
          "return torch.arange(steps).flip(0) * (total // steps)"),

@@ -13,14 +13,11 @@ from minidalle2.evaluation.emoji.labels import core_members, core_names, places_
 from minidalle2.evaluation.emoji.naming import answer_ranks, embed_drawings, embed_texts
 from minidalle2.evaluation.emoji.prompts import draw_rows, judged, real_pictures, sample_rows
 from minidalle2.evaluation.judging import load_judge
-from minidalle2.training.precision import multiplies_bfloat16
 
 EMOJI = WEIGHTS / "emoji"
 RESULTS = Path(__file__).parent.parent / "docs" / "emoji_results.json"
 CPU = torch.device("cpu")
-# Pictures drawn of each split. In float32 they take twice as long, so there are fewer; what
-# they must reach is what 32 must.
-N = 32 if multiplies_bfloat16(CPU) else 20
+N = 32  # pictures drawn of each split
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +90,7 @@ def test_pictures_follow_their_prompts(drawn, judge, split, language):
     for metric, right in {
         "name top-5": reading.name_rank < 5, "style right": reading.style_rank == 0
     }.items():  # fmt: skip
-        assert share(right) >= least(reported("prompts", f"{metric}, {language}", split), 32)
+        assert share(right) >= least(reported("prompts", f"{metric}, {language}", split), N)
 
 
 def test_the_caption_decides(judge, drawn):
