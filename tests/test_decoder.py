@@ -186,6 +186,22 @@ def test_variance_is_not_guided(decoder, inputs):
     assert (predictions[2] - predictions[1]).abs().max() > 1e-3
 
 
+def test_a_config_says_above_which_timestep_guidance_is(decoder, inputs):
+    """Below it, any scale is scale 1."""
+    late = Decoder(replace(decoder.config, guided_above=500)).eval()
+    late.load_state_dict(decoder.state_dict())
+
+    def differs(model: Decoder, t: int) -> bool:
+        state = inputs["x_t"], torch.full((3,), t)
+        one, four = (
+            model.denoiser(inputs["z_i"], inputs["tokens"], scale)(*state) for scale in (1.0, 4.0)
+        )
+        return not torch.equal(one, four)
+
+    assert [differs(late, t) for t in (999, 500, 499, 0)] == [True, True, False, False]
+    assert all(differs(decoder, t) for t in (999, 0))
+
+
 def test_unconditional_branch_sees_x_t(decoder, inputs, only_row_changes):
     """e-8"""
     denoise = decoder.denoiser(inputs["z_i"], inputs["tokens"], 0.0)
