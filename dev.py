@@ -24,7 +24,8 @@ PROMPTS = [
     "and an orange cross in the bottom left",
     "a sign that says star",
 ]
-TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]  # a file's tests share what it made: one process
+# A file's tests share what it made: one process. A test that kills its process is tried once more.
+TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile", "--max-worker-restart", "1"]
 COMMANDS = """\
   python dev.py demo [PROMPT ...]    draw a handful of prompts, or your own, into outputs/
   python dev.py test [PYTEST ARGS]   run all tests, two at a time (-n 0: one by one)

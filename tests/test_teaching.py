@@ -6,11 +6,15 @@ import json
 import re
 import subprocess
 import sys
+import threading
 
 import matplotlib
 import nbformat
+import nbmake.nb_run
 import pytest
 import torch
+import zmq.asyncio
+from jupyter_client.channels import HBChannel
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image, ImageChops
 
@@ -25,6 +29,7 @@ from minidalle2.teaching.explorer import Explorer  # noqa: E402
 from minidalle2.teaching.figures import (  # noqa: E402
     film, film_of_figures, picture_grid, png_of, show_pictures, show_strips,
 )  # fmt: skip
+from minidalle2.teaching.kernel import PatientClient  # noqa: E402
 from minidalle2.teaching.loss_chart import LossChart  # noqa: E402
 from minidalle2.teaching.pairs import pair_figure  # noqa: E402
 from minidalle2.teaching.plots import (  # noqa: E402
@@ -237,6 +242,24 @@ def notebook(tmp_path):
     path = tmp_path / "a.ipynb"
     nbformat.write(new_notebook(cells=[new_code_cell(source), new_code_cell("1 + 1")]), path)
     return path
+
+
+def test_no_heart_beats_when_a_kernels_sockets_are_closed(notebook, monkeypatch):
+    """A socket that a heartbeat opens just then is waited for without end."""
+    beating = []
+
+    def destroy(context, linger=None):
+        beating.append(any(isinstance(thread, HBChannel) for thread in threading.enumerate()))
+        destroyed(context, linger)
+
+    destroyed = zmq.asyncio.Context.destroy
+    monkeypatch.setattr(zmq.asyncio.Context, "destroy", destroy)
+    execute.run(notebook)
+    assert beating and not any(beating)
+
+
+def test_nbmake_executes_with_the_same_client():
+    assert nbmake.nb_run.NotebookClient is PatientClient
 
 
 def test_executed_twice_is_the_same_to_the_byte(notebook):

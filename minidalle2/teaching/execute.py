@@ -15,11 +15,11 @@ from pathlib import Path
 
 import nbformat
 import torch
-from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image, ImageChops
 
 from minidalle2.commands.options import pick_device
+from minidalle2.teaching.kernel import PatientClient
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "notebooks"
@@ -36,7 +36,7 @@ def run(path: Path, until: str = "") -> NotebookNode:
         cells = enumerate(notebook.cells)
         holding = [i for i, c in cells if c.cell_type == "code" and until in c.source]
         notebook.cells = notebook.cells[: holding[-1] + 1]
-    client = NotebookClient(
+    client = PatientClient(
         notebook, timeout=CELL_SECONDS, kernel_name="python3", coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
     )  # fmt: skip
