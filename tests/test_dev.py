@@ -208,7 +208,7 @@ def test_commands(sandbox, capsys):
     assert last_command(sandbox, "demo") == draw + dev.PROMPTS
     assert "What next" in capsys.readouterr().out
     assert last_command(sandbox, "demo", "a ring", "-n", "2") == [*draw, "a ring", "-n", "2"]
-    pytest_two = ["pytest", "-n", "2", "--dist", "loadfile"]
+    pytest_two = ["pytest", "-n", "2", "--dist", "loadfile", "--max-worker-restart", "1"]
     assert last_command(sandbox, "test", "-k", "clip") == [*pytest_two, "-k", "clip"]
     assert last_command(sandbox, "lab") == ["jupyterlab"]
     assert last_command(sandbox, "train", "clip") == ["minidalle2", "train", "clip"]
