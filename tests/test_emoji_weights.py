@@ -26,6 +26,12 @@ def dalle2():
 
 
 @pytest.fixture(scope="module")
+def z_texts(dalle2):
+    """language → embeddings of all names in all styles."""
+    return cache(lambda language: embed_texts(dalle2.clip, dalle2.tokenizer, language))
+
+
+@pytest.fixture(scope="module")
 def judge():
     return load_judge("emoji", EMOJI, CPU)
 
@@ -63,9 +69,9 @@ def test_size_and_credits():
 
 @pytest.mark.parametrize("language", ["English", "Chinese"])
 @pytest.mark.parametrize("split", ["seen", "pairs", "names"])
-def test_clip_names_real_drawings(dalle2, split, language):
+def test_clip_names_real_drawings(dalle2, z_texts, split, language):
     rows = sample_rows(core_members(split), 200, seed=9)
-    z_t = embed_texts(dalle2.clip, dalle2.tokenizer, language)
+    z_t = z_texts(language)
     z_i, own = embed_drawings(dalle2.clip, rows), places_in(core_names(), rows)
     name, style = answer_ranks(z_i, z_t, own, styles_of(rows))
     for metric, right in {"name top-5": name < 5, "style right": style == 0}.items():
