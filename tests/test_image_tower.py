@@ -186,6 +186,11 @@ def test_a_second_tower_of_convolutions_is_refused(folder):
             stages.image_tower_job(Shapes(), folder, CPU, recipe)
 
 
+def test_no_image_tower_at_all_is_refused():
+    with pytest.raises(ValueError, match="give image_layers, image_widths or both"):
+        CLIP(CLIPConfig(image_layers=0))
+
+
 def test_places_are_told_apart():
     """What stands left and right, exchanged, is the same on the average, but not in z_i."""
     torch.manual_seed(0)
