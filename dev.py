@@ -24,7 +24,8 @@ PROMPTS = [
     "and an orange cross in the bottom left",
     "a sign that says star",
 ]
-# A file's tests share what it made: one process. A test that kills its process is tried once more.
+# A file's tests share what it made: one process. If a test kills it, another goes on from there;
+# if that is killed as well, the run ends.
 TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile", "--max-worker-restart", "1"]
 COMMANDS = """\
   python dev.py demo [PROMPT ...]    draw a handful of prompts, or your own, into outputs/

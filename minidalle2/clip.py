@@ -103,9 +103,9 @@ class TwoTowers(nn.Module):
 
 
 def image_tower_of(config: CLIPConfig) -> ImageTower | TwoTowers | PlacedTower:
+    if not (config.image_layers or config.image_widths):
+        raise ValueError("CLIP has no image tower: give image_layers, image_widths or both")
     if not config.image_widths:
-        if not config.image_layers:
-            raise ValueError("CLIP has no image tower: give image_layers, image_widths or both")
         return ImageTower(config)
     if not config.image_layers:
         return PlacedTower(config.image_widths, config.embedding)
