@@ -1,7 +1,8 @@
-"""Everything on a fresh machine: makes .venv, installs what a command needs, and runs it.
+"""Runs a command on a fresh machine: makes .venv, installs what the command needs, and starts it.
 
-Standard library only. It must parse on every old Python, down to 2.7, so that it can say in one
-line that such a Python is too old: no f-strings, annotations or other new grammar here.
+It needs only the standard library. Python 2.7 and later must be able to parse this file, so that an
+old Python prints one line that says that it is too old. Therefore it has no f-strings, annotations
+or other new syntax.
 """
 
 from __future__ import print_function
@@ -12,7 +13,7 @@ import shutil
 import subprocess
 import sys
 
-OLDEST = (3, 10)  # as requires-python in pyproject.toml
+OLDEST = (3, 10)  # the same as requires-python in pyproject.toml
 ROOT = os.path.dirname(os.path.abspath(__file__))
 ENV = os.path.join(ROOT, ".venv")
 PROMPTS = [
@@ -24,25 +25,29 @@ PROMPTS = [
     "and an orange cross in the bottom left",
     "a sign that says star",
 ]
-# A file's tests share what it made: one process. If a test kills it, another goes on from there;
-# if that is killed as well, the run ends.
+# All tests of a file run in the same process, because they share fixtures. If a test kills its
+# process, one new process continues. If the new process is killed, too, the run ends.
 TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile", "--max-worker-restart", "1"]
 COMMANDS = """\
-  python dev.py demo [PROMPT ...]    draw a handful of prompts, or your own, into outputs/
-  python dev.py test [PYTEST ARGS]   run all tests, two at a time (-n 0: one by one)
+  python dev.py demo [PROMPT ...]    draw some prompts, or your own, into the folder outputs/
+  python dev.py test [PYTEST ARGS]   run all tests, two at a time (-n 0: one at a time)
+  python dev.py bridge               test the bridge against the packages of published networks
   python dev.py lab                  open JupyterLab
-  python dev.py notebooks [FILE ...] execute the notebooks and keep their outputs
-  python dev.py COMMAND ...          draw, train, evaluate or export, as `minidalle2 COMMAND ...`
-The first of them makes .venv beside dev.py; each installs there what it lacks."""
+  python dev.py notebooks [FILE ...] execute the notebooks and save their outputs
+  python dev.py COMMAND ...          run `minidalle2 COMMAND ...`: draw, train, evaluate, ...
+The first command makes .venv beside dev.py. Each command installs there what it needs. `bridge`
+uses .venv-bridge, because the packages of published networks do not fit beside the others."""
 
 
 def refusal(version):
-    """Why a Python of this version (as sys.version_info) can't be used, or None."""
+    """The message for a Python version (like sys.version_info) that is too old, else None."""
     if tuple(version[:2]) >= OLDEST:
         return None
     return (
         "dev.py: minidalle2 needs Python {}.{} or newer, but this is Python {}.{}; install a newer "
-        "one and use it, say `python3.12 dev.py demo`".format(*(OLDEST + tuple(version[:2])))
+        "Python and use it, for example `python3.12 dev.py demo`".format(
+            *(OLDEST + tuple(version[:2]))
+        )
     )
 
 
@@ -51,7 +56,7 @@ def env_python(env):
 
 
 def env_version(env):
-    """(major, minor) of the environment's interpreter, None where it doesn't start."""
+    """(major, minor) of the environment's Python, None if this Python does not start."""
     code = "import sys; print('%d %d' % sys.version_info[:2])"
     try:
         output = subprocess.check_output([env_python(env), "-c", code], stderr=subprocess.STDOUT)
@@ -61,12 +66,15 @@ def env_version(env):
 
 
 def marker(env, extra):
-    """The file that an install of `extra` ends with, holding its fingerprint."""
+    """The file that is written at the end of an installation of `extra`. It has the fingerprint."""
     return os.path.join(env, "finished-" + extra)
 
 
 def fingerprint(root, extra, version):
-    """What an install depends on: two files, the extra, Python, and the place of the repository."""
+    """A hash of everything that an installation depends on.
+
+    These are two files, the extra, the version of Python and the path of the repository.
+    """
     digest = hashlib.sha256(repr((root, extra, tuple(version[:2]))).encode("utf-8"))
     for name in ("pyproject.toml", "constraints.txt"):
         with open(os.path.join(root, name), "rb") as file:
@@ -82,10 +90,10 @@ def is_finished(root, env, extra, version):
 
 
 def needed(root, env, extra, version):
-    """'nothing', 'install' into the environment as it is, or 'remake' it.
+    """What must be done: 'nothing', 'install' into the environment, or 'remake' the environment.
 
-    Every install first takes the marker of "core" away, so an environment without it was left
-    half-made, and nothing in it is trusted.
+    Every installation first deletes the marker of "core". So an environment without this marker is
+    incomplete and must be made again.
     """
     if not os.path.isfile(marker(env, "core")) or env_version(env) != tuple(version[:2]):
         return "remake"
@@ -94,7 +102,7 @@ def needed(root, env, extra, version):
 
 
 def prepare(extra):
-    """Make .venv hold what `extra` needs: "core" (drawing and training), "test" or "lab"."""
+    """Installs into ENV what `extra` needs: "core" (drawing and training), "test", "lab" ..."""
     step = needed(ROOT, ENV, extra, sys.version_info)
     if step == "remake":
         make_env()
@@ -103,36 +111,44 @@ def prepare(extra):
 
 
 def make_env():
-    from importlib.util import find_spec  # Python 2 has none
+    from importlib.util import find_spec  # does not exist in Python 2
 
-    if not (find_spec("venv") and find_spec("ensurepip")):  # Debian splits them off
+    if not (find_spec("venv") and find_spec("ensurepip")):  # Debian has them in another package
         sys.exit(
-            "dev.py: this Python has no venv and ensurepip modules, which make .venv; on Debian "
-            "and Ubuntu `sudo apt install python{}.{}-venv` adds them".format(*sys.version_info[:2])
+            "dev.py: this Python lacks the modules venv and ensurepip, which make an environment; "
+            "on Debian and Ubuntu install them with `sudo apt install python{}.{}-venv`".format(
+                *sys.version_info[:2]
+            )
         )
+    name = os.path.basename(ENV)
     if os.path.lexists(ENV):
-        print("The .venv here is unfinished or broken: making it anew ...", flush=True)
+        print("The folder " + name + " is incomplete or broken. Making it again ...", flush=True)
         try:
             shutil.rmtree(ENV)
         except OSError as error:
-            sys.exit("dev.py: can't remove it ({}); close what uses it or delete it".format(error))
+            sys.exit(
+                "dev.py: can't remove {} ({}); close the programs that use it, or delete it".format(
+                    name, error
+                )
+            )
     else:
-        print("Making .venv ...", flush=True)
-    # Inside the old .venv sys.executable has just been deleted; the one it was made from has not.
+        print("Making " + name + " ...", flush=True)
+    # If this Python is that of the old environment, sys.executable has just been deleted. The
+    # Python from which the old environment was made still exists.
     if run([getattr(sys, "_base_executable", None) or sys.executable, "-m", "venv", ENV]) != 0:
-        sys.exit("dev.py: making .venv failed, see above; the next run makes it anew")
+        sys.exit("dev.py: making " + name + " failed, see above; the next run tries it again")
 
 
 def install(extra):
-    print("Installing into .venv, once; torch is most of it ...", flush=True)
+    print("Installing packages. torch is the largest of them ...", flush=True)
     if os.path.isfile(marker(ENV, "core")):
         os.remove(marker(ENV, "core"))
     package = "." if extra == "core" else ".[" + extra + "]"
     pip = [env_python(ENV), "-m", "pip", "--disable-pip-version-check", "install"]
     if run(pip + ["-c", "constraints.txt", "-e", package]) != 0:
         sys.exit(
-            "dev.py: pip did not install the packages, see above; check the connection and the "
-            "free disk space, then run the same command again"
+            "dev.py: pip did not install the packages, see above; check the network connection and "
+            "the free disk space, then run the same command again"
         )
     for part in (extra, "core"):
         with open(marker(ENV, part), "w") as file:
@@ -140,7 +156,10 @@ def install(extra):
 
 
 def run(command, cwd=ROOT):
-    """The exit status. Ctrl-C reaches the child too, which stops in its own way: wait for it."""
+    """Runs a command and returns its exit status.
+
+    Ctrl-C also reaches the command. It may have to clean up, so wait until it ends.
+    """
     process = subprocess.Popen(command, cwd=cwd)
     while True:
         try:
@@ -157,10 +176,12 @@ def main(arguments):
         print(COMMANDS)
         return 0
     command, rest = arguments[0], arguments[1:]
+    if command == "bridge":
+        return test_bridge(rest)
     prepare({"test": "test", "lab": "lab", "notebooks": "lab"}.get(command, "core"))
     python = [env_python(ENV), "-m"]
     if command == "test":
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors leave a second thread idle
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads do not help small tensors
         return run(python + ["pytest"] + TWO_AT_A_TIME + rest)
     if command == "lab":
         return run(python + ["jupyterlab"] + rest)
@@ -170,8 +191,17 @@ def main(arguments):
         return run(python + ["minidalle2"] + arguments, os.getcwd())
     status = run(python + ["minidalle2", "draw", "--out", "outputs"] + (rest or PROMPTS))
     if status == 0:
-        print("\nWhat next:\n" + COMMANDS)
+        print("\nWhat next? Other commands:\n" + COMMANDS)
     return status
+
+
+def test_bridge(rest):
+    """Runs the tests of the bridge in an environment of its own."""
+    global ENV
+    ENV = os.path.join(ROOT, ".venv-bridge")
+    prepare("bridge-test")
+    quiet = ["-q", "-W", "ignore", "-o", "addopts="]  # none of the options of the other tests
+    return run([env_python(ENV), "-m", "pytest"] + quiet + ["tests/test_bridge_peers.py"] + rest)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """`python -m minidalle2` is the command `minidalle2`."""
 
-from minidalle2.cli import main
+from minidalle2.commands.cli import main
 
 raise SystemExit(main())

@@ -1,8 +1,9 @@
-"""Tokens → text embedding and image → image embedding, in one space: CLIP.
+"""CLIP: tokens → text embedding and image → image embedding, in one space.
 
 (B, T) tokens → z_t (B, E);  (B, 3, 32, 32) images → z_i (B, E).
 Paper: section 2 and appendix C (ViT image tower, causal text tower); Radford et al. 2021.
-The paper's sharpness-aware minimisation is in training/sharpness.py; `train clip` goes without it.
+Left out: the paper's sharpness-aware minimisation, which training/sharpness.py implements.
+Letters: B batch, T tokens, D width, E embedding, N patches.
 """
 
 import math
@@ -12,31 +13,54 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minidalle2.blocks.convolutional_towers import ImageFeatures, LayoutTower, StyleTower
 from minidalle2.blocks.embeddings import TextEncoder, patchify
 from minidalle2.blocks.transformer import Transformer
-from minidalle2.convolutional_tower import ConvolutionalTower, PlacedTower
+from minidalle2.blocks.validation import require, require_positive
 from minidalle2.tokenizer import END
 
 MAX_LOG_SCALE = math.log(100)
+CONVOLUTIONAL_SIZE = 32  # px, the only size that convolutional image towers read
 
 
 @dataclass
 class CLIPConfig:
+    """The image tower is a vision transformer, perhaps beside a StyleTower, or a LayoutTower."""
+
     vocab_size: int = 512
     context_length: int = 64  # most tokens of a text
     image_size: int = 32
-    patch_size: int = 4
+    patch_size: int = 4  # of the transformer
     embedding: int = 128  # E, shared by both towers
-    width: int = 128
+    width: int = 128  # D, of the transformers
     heads: int = 4
-    image_layers: int = 6  # of the transformer; 0 for convolutions in its place
+    image_layers: int = 6  # of the transformer; 0 for a LayoutTower
     text_layers: int = 3
-    image_widths: tuple[int, ...] = ()  # of an image tower of convolutions; () for none
+    layout_widths: tuple[int, ...] = ()  # channels of a LayoutTower at 16, 8 and 4 px
+    style_widths: tuple[int, ...] = ()  # channels of a StyleTower at 32, 16, 8 and 4 px
 
-    @property
-    def patch_width(self) -> int:
-        """D, features of each patch."""
-        return self.width if self.image_layers else self.image_widths[1]
+    def __post_init__(self):
+        require_positive(
+            self, "vocab_size context_length embedding width heads image_size patch_size"
+        )
+        require(
+            (self.image_layers > 0) != bool(self.layout_widths),
+            "CLIP needs exactly one of image_layers (a vision transformer) and layout_widths (a "
+            f"LayoutTower), but has {self.image_layers} and {self.layout_widths}",
+        )
+        require(
+            not (self.style_widths and self.layout_widths),
+            "style_widths (a second image tower) need image_layers, not layout_widths",
+        )
+        require(
+            self.image_size % self.patch_size == 0,
+            f"patches of {self.patch_size} px do not divide pictures of {self.image_size} px",
+        )
+        convolutional = bool(self.layout_widths or self.style_widths)
+        require(
+            not convolutional or self.image_size == CONVOLUTIONAL_SIZE,
+            f"convolutional image towers read {CONVOLUTIONAL_SIZE} px, not {self.image_size} px",
+        )
 
 
 class ImageTower(nn.Module):
@@ -44,6 +68,7 @@ class ImageTower(nn.Module):
 
     def __init__(self, config: CLIPConfig):
         super().__init__()
+        self.pooled_width = self.patch_width = config.width
         self.patchify = patchify(config.patch_size)
         patches = (config.image_size // config.patch_size) ** 2
         self.patch_embedding = nn.Linear(3 * config.patch_size**2, config.width)
@@ -54,22 +79,40 @@ class ImageTower(nn.Module):
         self.projection = nn.Linear(config.width, config.embedding, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.projection(self.features(images)[:, 0])  # (B, E)
+        return self.features(images).embedding
 
-    def with_patches(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """→ the embedding (B, E), not normalised, and the features of the patches (B, N, D)."""
-        features = self.features(images)
-        return self.projection(features[:, 0]), features[:, 1:]
-
-    def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) → (B, 1+N, D): what the class token and each patch ended as."""
+    def features(self, images: Tensor) -> ImageFeatures:
+        """The class token is the pooled feature; the other tokens are the patches (B, N, D)."""
         x = self.patch_embedding(self.patchify(images))  # (B, N, D)
         x = torch.cat((self.class_token.to(x.dtype).expand(len(x), 1, -1), x), dim=1)
-        return self.transformer(x + self.position)
+        x = self.transformer(x + self.position)  # (B, 1+N, D)
+        return ImageFeatures(self.projection(x[:, 0]), x[:, 0], x[:, 1:])
+
+
+class ImageEnsemble(nn.Module):
+    """Averages the embeddings of two image towers, which were trained separately.
+
+    The two towers make different errors, so their average is better than either of them.
+    """
+
+    def __init__(self, config: CLIPConfig):
+        super().__init__()
+        self.first = ImageTower(config)
+        self.second = StyleTower(config.style_widths, config.embedding)
+        self.pooled_width, self.patch_width = 2 * config.embedding, config.width
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.features(images).embedding
+
+    def features(self, images: Tensor) -> ImageFeatures:
+        """The pooled features are both embeddings; the patches are those of the transformer."""
+        first = self.first.features(images)
+        both = [F.normalize(z.float(), dim=-1) for z in (first.embedding, self.second(images))]
+        return ImageFeatures(sum(both) / 2, torch.cat(both, dim=1), first.patches)
 
 
 class TextTower(nn.Module):
-    """A causal transformer read at the end-of-text token: (B, T) → (B, E), not normalised."""
+    """A causal transformer, read at the end-of-text token: (B, T) → (B, E), not normalised."""
 
     def __init__(self, config: CLIPConfig):
         super().__init__()
@@ -79,46 +122,23 @@ class TextTower(nn.Module):
         self.projection = nn.Linear(config.width, config.embedding, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.encoder(tokens)  # (B, T, D)
-        end = (tokens == END).int().argmax(1)  # (B,) position of the first end token
-        return self.projection(x[torch.arange(len(x), device=x.device), end])  # (B, E)
+        return self.projection(at_end(self.encoder(tokens), tokens))
 
 
-class TwoTowers(nn.Module):
-    """The average of what two image towers say, which were trained apart and err apart."""
-
-    def __init__(self, config: CLIPConfig):
-        super().__init__()
-        self.first = ImageTower(config)
-        self.second = ConvolutionalTower(config.image_widths, config.embedding)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.with_patches(images)[0]
-
-    def with_patches(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """→ the embedding (B, E), not normalised, and the first tower's patches (B, N, D)."""
-        first, patches = self.first.with_patches(images)
-        both = (F.normalize(z.float(), dim=-1) for z in (first, self.second(images)))
-        return sum(both) / 2, patches
-
-
-def image_tower_of(config: CLIPConfig) -> ImageTower | TwoTowers | PlacedTower:
-    if not (config.image_layers or config.image_widths):
-        raise ValueError("CLIP has no image tower: give image_layers, image_widths or both")
-    if not config.image_widths:
-        return ImageTower(config)
-    if not config.image_layers:
-        return PlacedTower(config.image_widths, config.embedding)
-    return TwoTowers(config)
+def image_tower(config: CLIPConfig) -> ImageTower | ImageEnsemble | LayoutTower:
+    """The image tower that a config describes."""
+    if config.layout_widths:
+        return LayoutTower(config.layout_widths, config.embedding)
+    return ImageEnsemble(config) if config.style_widths else ImageTower(config)
 
 
 class CLIP(nn.Module):
-    """Both towers and the temperature, kept as the logarithm of the logits' scale."""
+    """Both towers, and the logarithm of the scale of the logits (the inverse temperature)."""
 
     def __init__(self, config: CLIPConfig):
         super().__init__()
         self.config = config
-        self.image_tower = image_tower_of(config)
+        self.image_tower = image_tower(config)
         self.text_tower = TextTower(config)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
@@ -127,47 +147,79 @@ class CLIP(nn.Module):
         return F.normalize(self.image_tower(images).float(), dim=-1)
 
     def encode_patches(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) in [-1, 1] → z_i (B, E), unit length, and features of patches (B, N, D)."""
-        embedding, patches = self.image_tower.with_patches(images)
-        return F.normalize(embedding.float(), dim=-1), patches.float()
+        """(B, 3, H, W) in [-1, 1] → z_i (B, E), unit length, and patch features (B, N, D)."""
+        features = self.image_tower.features(images)
+        return F.normalize(features.embedding.float(), dim=-1), features.patches.float()
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """(B, T) → z_t (B, E), unit length."""
         return F.normalize(self.text_tower(tokens).float(), dim=-1)
 
     def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
-        """→ (B, B) logits, images down, texts across."""
+        """→ (B, B) logits: a row for each image, a column for each text."""
         return self.logits(self.encode_image(images), self.encode_text(tokens))
 
     def logits(self, z_i: Tensor, z_t: Tensor) -> Tensor:
-        """z_i (B, E), z_t (C, E) → (B, C) cosines, scaled."""
+        """z_i (B, E), z_t (C, E) → (B, C) scaled cosines."""
         scale = self.log_scale.exp()
-        # bfloat16 would round a cosine to 1/256, and the scale makes a hundred times that of it.
-        with torch.autocast(z_i.device.type, enabled=False):
+        with torch.autocast(z_i.device.type, enabled=False):  # as in `cosines`
             return scale * z_i @ z_t.T
 
 
-def info_nce(logits: Tensor, same_caption: Tensor | None = None) -> Tensor:
-    """Radford et al. 2021, figure 3: each image must find its text and each text its image.
+def at_end(features: Tensor, tokens: Tensor) -> Tensor:
+    """(B, T, D), (B, T) → (B, D): the features at the first end token, where a text is read."""
+    end = (tokens == END).int().argmax(1)
+    return features[torch.arange(len(tokens), device=tokens.device), end]
 
-    `same_caption` (B, B) is True where two rows have equal captions: such a pair is no negative.
+
+def equal_captions(tokens: Tensor) -> Tensor:
+    """(B, T) → (B, B): True where two rows have equal captions, the diagonal included."""
+    return (tokens[:, None] == tokens).all(-1)
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """(..., M, E), (..., N, E), both of unit length → (..., M, N), in float32 under autocast, too.
+
+    bfloat16 would round a cosine to 1/256, and the scale multiplies that error by up to 100.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        return a.float() @ b.float().transpose(-1, -2)
+
+
+def clamped_scale(log_scale: nn.Parameter) -> Tensor:
+    """The scale of the logits, at most 100 as in CLIP.
+
+    The parameter itself is clamped. If only its use were clamped, its gradient would be 0 there
+    and it could never come back.
+    """
+    with torch.no_grad():
+        log_scale.clamp_(max=MAX_LOG_SCALE)
+    return log_scale.exp()
+
+
+def matching(logits: Tensor, same_caption: Tensor | None = None) -> Tensor:
+    """One direction of InfoNCE: row k of (B, B) must find column k.
+
+    `same_caption` (B, B) is True where two rows have equal captions. Such a pair is no negative.
     """
     if same_caption is not None:
-        other = same_caption & ~torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-        logits = logits.masked_fill(other, float("-inf"))
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+        logits = logits.masked_fill(same_caption & ~own, -torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+def info_nce(logits: Tensor, same_caption: Tensor | None = None) -> Tensor:
+    """Radford et al. 2021, figure 3: each image must find its text, and each text its image."""
+    return (matching(logits, same_caption) + matching(logits.T, same_caption)) / 2
 
 
 def clip_loss(clip: CLIP, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
-    """InfoNCE of a batch of (images (B, 3, H, W), tokens (B, T))."""
+    """InfoNCE of a batch of (images (B, 3, H, W), tokens (B, T)). It draws no random numbers."""
     images, tokens = batch
     return contrast(clip, clip.encode_image(images), clip.encode_text(tokens), tokens)
 
 
 def contrast(clip: CLIP, z_i: Tensor, z_t: Tensor, tokens: Tensor) -> Tensor:
-    """InfoNCE of embeddings (B, E) of pairs with captions tokens (B, T)."""
-    with torch.no_grad():  # the parameter, not its use: a clamped use would have no gradient back
-        clip.log_scale.clamp_(max=MAX_LOG_SCALE)
-    same_caption = (tokens[:, None] == tokens).all(-1)
-    return info_nce(clip.logits(z_i, z_t), same_caption)
+    """InfoNCE of embeddings (B, E) of pairs whose captions are tokens (B, T)."""
+    clamped_scale(clip.log_scale)
+    return info_nce(clip.logits(z_i, z_t), equal_captions(tokens))

@@ -1,10 +1,11 @@
-"""Image embedding (and caption) → 32 px picture: a diffusion model guided by both.
+"""The decoder: image embedding (and caption) → 32 px picture, by diffusion.
 
-z_i (B, E) and tokens (B, T) → (B, 3, 32, 32). Paper: section 2.1. z_i enters projected and added to
-the timestep embedding, and as 4 extra tokens of context beside those of a text encoder that is
-trained with the decoder; and, which is not the paper's, laid out as a picture beside the noisy one,
-where there is no need to find out what belongs where. Caption and z_i are dropped at random in
-training, so that both can be guided.
+z_i (B, E) and tokens (B, T) → (B, 3, 32, 32). Paper: section 2.1. z_i enters in two ways: projected
+and added to the timestep embedding, and as 4 extra context tokens beside the tokens of a text
+encoder, which is trained with the decoder. Not in the paper: `laid_out` channels of z_i as a
+picture beside the noisy one, so that the network need not learn where each feature belongs. In
+training, caption and z_i are dropped at random, so that both can be guided.
+Letters: B batch, T tokens, D width, E embedding, C channels, S pixels a side.
 """
 
 import math
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from minidalle2.blocks.embeddings import TextEncoder, TimeEmbedding
 from minidalle2.blocks.unet import UNet, UNetConfig
+from minidalle2.blocks.validation import require, require_positive
 from minidalle2.diffusion.guidance import Denoiser, drop_mask, guided
 from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.schedule import Schedule, cosine_betas
@@ -26,10 +28,12 @@ from minidalle2.tokenizer import PAD, empty_captions_like
 CHANNELS = 3
 IMAGE_TOKENS = 4  # "projecting z_i into four extra tokens of context"
 IMAGE_DROP, CAPTION_DROP = 0.1, 0.5  # section 2.1
-# The cleanest timestep that a drawing visits, and its way back. Training hardly sees those below,
-# so that white comes out tinted; and what an error of x0 says of the noise is divided by √(1-ᾱ),
-# 0.006 at 0: some inverted pictures were lost so.
-LOWEST = 20
+# Samplers stop at t = LOWEST · T. Training rarely visits smaller t, where white would
+# come out tinted. Also, an error of x0 is divided by √(1-ᾱ), which is only 0.006 at t = 0.
+LOWEST = 0.02
+UNIFORM_SHARE = 0.1  # of the training timesteps; the others are mostly large
+
+Draws = tuple[Tensor, Tensor, Tensor, Tensor]  # t, eps, dropped images, dropped captions
 
 
 @dataclass
@@ -37,49 +41,66 @@ class DecoderConfig:
     vocab_size: int = 512
     context_length: int = 64  # most tokens of a caption
     clip_embedding: int = 128  # E
-    image_size: int = 32
-    patch: int = 2  # the U-Net sees squares of 2x2 pixels: half the time, and learns faster
+    image_size: int = 32  # S
+    patch: int = 2  # the U-Net sees squares of 2x2 pixels: half the time, and it learns faster
     widths: tuple[int, ...] = (64, 96, 128)  # channels at 16, 8 and 4 squares a side
     blocks: tuple[int, ...] = (1, 1, 1)
-    attention: tuple[bool, ...] = (False, True, True)  # not at the finest (table 3)
-    embedding: int = 256
+    attention: tuple[bool, ...] = (False, True, True)  # not at the finest level (table 3)
+    embedding: int = 256  # D of the timestep embedding
     laid_out: int = 0  # channels of z_i as a picture; 0 as in the paper
-    guided_above: int = 0  # timestep below which drawings go without guidance; 0 as in the paper
     text_width: int = 128
-    text_layers: int = 3  # as CLIP's text tower, from whose weights it starts
+    text_layers: int = 3  # like CLIP's text tower, whose weights it starts from
     text_heads: int = 4
     timesteps: int = 1000
 
+    def __post_init__(self):
+        require_positive(self, "vocab_size context_length clip_embedding text_width text_heads")
+        require(self.laid_out >= 0, f"laid_out is a number of channels, not {self.laid_out}")
+        require(self.timesteps >= 2, f"a diffusion needs 2 timesteps or more, not {self.timesteps}")
+        self.unet.check_size(self.image_size)
+
+    @property
+    def unet(self) -> UNetConfig:
+        """Noisy picture, coordinates and laid-out z_i → x0 and the fraction of the variance."""
+        return UNetConfig(
+            channels_in=CHANNELS + 2 + self.laid_out,
+            channels_out=2 * CHANNELS,
+            widths=self.widths,
+            blocks=self.blocks,
+            attention=self.attention,
+            patch=self.patch,
+            embedding=self.embedding,
+            context=self.text_width,
+        )
+
 
 class Decoder(nn.Module):
-    """(x_t, t, z_i, tokens) → x0 and the variance's fraction, (B, 6, 32, 32)."""
+    """(x_t, t, z_i, tokens) → x0 and the fraction of the variance, (B, 6, 32, 32)."""
 
     caption_drop = CAPTION_DROP
-    lowest = LOWEST
 
     def __init__(self, config: DecoderConfig):
         super().__init__()
         self.config = config
-        self.diffusion = Diffusion(Schedule(cosine_betas(config.timesteps)), "x0")
+        lowest = int(LOWEST * config.timesteps)
+        self.diffusion = Diffusion(Schedule(cosine_betas(config.timesteps)), "x0", lowest)
         self.text_encoder = TextEncoder(
-            config.vocab_size, config.context_length, config.text_width,
-            config.text_layers, config.text_heads,
-        )  # fmt: skip
+            config.vocab_size,
+            config.context_length,
+            config.text_width,
+            config.text_layers,
+            config.text_heads,
+        )
         self.time_embedding = TimeEmbedding(config.embedding)
         self.null_image = nn.Parameter(torch.zeros(config.clip_embedding))
         self.image_to_embedding = nn.Linear(config.clip_embedding, config.embedding)
         self.image_to_tokens = nn.Linear(config.clip_embedding, IMAGE_TOKENS * config.text_width)
-        self.image_to_picture = picture_of(config) if config.laid_out else None
-        self.unet = UNet(
-            UNetConfig(
-                CHANNELS + 2 + config.laid_out, 2 * CHANNELS,
-                config.widths, config.blocks, config.attention,
-                patch=config.patch, embedding=config.embedding, context=config.text_width,
-            )
-        )  # fmt: skip
+        self.image_to_picture = picture_layers(config) if config.laid_out else None
+        self.unet = UNet(config.unet)
 
     def forward(self, x_t: Tensor, t: Tensor, z_i: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """z_i (B, E) as `image_condition` makes it, context (B, T, D) and mask as `encode_text`."""
+        """x_t (B, 3, S, S), t (B,), z_i (B, E) from `image_condition`, context (B, T, D) and mask
+        (B, T) from `encode_text` → (B, 6, S, S)."""
         embedding = self.time_embedding(t) + self.image_to_embedding(z_i)
         image_tokens = rearrange(self.image_to_tokens(z_i), "b (k d) -> b k d", k=IMAGE_TOKENS)
         context = torch.cat((image_tokens, context), dim=1)  # (B, 4+T, D)
@@ -90,23 +111,26 @@ class Decoder(nn.Module):
         return self.unet(torch.cat(seen, dim=1), embedding, context, mask)
 
     def image_condition(self, z_i: Tensor, drop: Tensor) -> Tensor:
-        """Unit z_i (B, E) → scaled to unit variance, the learned null where `drop` (B,) is True."""
+        """Unit z_i (B, E) → scaled to unit variance, or the learned null where `drop` (B,)."""
         scaled = z_i * self.config.clip_embedding**0.5
         return torch.where(drop[:, None], self.null_image, scaled)
 
     def encode_text(self, tokens: Tensor, drop: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T) → context (B, T, D) and its mask (B, T); a dropped caption is the empty one."""
+        """(B, T) → context (B, T, D) and its mask (B, T). A dropped caption becomes empty."""
         tokens = torch.where(drop[:, None], empty_captions_like(tokens), tokens)
-        if tokens.is_cuda:  # counting the distinct ones costs a GPU more than encoding all
+        if tokens.device.type != "cpu":  # finding equal captions is slower there than encoding
             return self.text_encoder(tokens), tokens != PAD
-        # Half of training's captions are dropped; the empty one is encoded once for all of them.
+        # Half of the training captions are dropped. Encode the empty caption only once.
         distinct, row = tokens.unique(dim=0, return_inverse=True)
         return self.text_encoder(distinct)[row], tokens != PAD
 
-    def denoiser(self, z_i: Tensor, tokens: Tensor, scale: float) -> Denoiser:
+    def denoiser(
+        self, z_i: Tensor, tokens: Tensor, guidance: float, guided_above: float = 0.0
+    ) -> Denoiser:
         """The network with its conditions bound and guidance applied, as the samplers take it.
 
-        Conditions do not change from step to step, so they are encoded once.
+        z_i (B, E) unit length, tokens (B, T). Guidance ends below t = guided_above · T. The
+        conditions are the same at every step, so they are encoded once.
         """
         keep = torch.zeros(len(z_i), dtype=torch.bool, device=z_i.device)
 
@@ -114,51 +138,80 @@ class Decoder(nn.Module):
             image, (context, mask) = self.image_condition(z_i, drop), self.encode_text(tokens, drop)
             return lambda x_t, t: self(x_t, t, image, context, mask)
 
-        return guided(bind(keep), bind(~keep), scale, CHANNELS, self.config.guided_above)
+        above = round(guided_above * self.config.timesteps)
+        return guided(bind(keep), bind(~keep), guidance, CHANNELS, above)
 
 
-def picture_of(config: DecoderConfig) -> nn.Module:
+def picture_layers(config: DecoderConfig) -> nn.Module:
     """z_i (B, E) → (B, laid_out, S, S)."""
     shape = (config.laid_out, config.image_size, config.image_size)
     return nn.Sequential(
-        nn.Linear(config.clip_embedding, config.embedding), nn.SiLU(),
-        nn.Linear(config.embedding, math.prod(shape)), nn.Unflatten(1, shape),
-    )  # fmt: skip
+        nn.Linear(config.clip_embedding, config.embedding),
+        nn.SiLU(),
+        nn.Linear(config.embedding, math.prod(shape)),
+        nn.Unflatten(1, shape),
+    )
 
 
 def coordinates(images: Tensor) -> Tensor:
-    """x and y in [-1, 1] of every pixel of square pictures, (B, 2, S, S), to be seen beside them: a
-    convolution can't tell left from right (Liu et al. 2018, CoordConv)."""
+    """(B, C, S, S) → (B, 2, S, S): x and y of each pixel, in [-1, 1].
+
+    A convolution alone cannot tell left from right (Liu et al. 2018, CoordConv).
+    """
     axis = torch.linspace(-1, 1, images.shape[-1], device=images.device)
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy")).expand(len(images), -1, -1, -1)
 
 
 def noisy_timesteps(n: int, timesteps: int, generator: torch.Generator) -> Tensor:
-    """(n,) t in [0, timesteps), each as often as it is late: what goes where is decided while noise
-    still hides the picture, and that is the most to learn."""
-    share = torch.rand(n, generator=generator).sqrt()
-    return (timesteps * share).long().clamp(max=timesteps - 1)
+    """(n,) timesteps, most of them with probability proportional to t, the others uniform.
+
+    At large t the network decides where each object goes, which is the hardest part to learn. So
+    large t is sampled most. Without the uniform share, small t would almost never be sampled.
+    """
+    late = timesteps * torch.rand(n, generator=generator).sqrt()
+    even = timesteps * torch.rand(n, generator=generator)
+    is_even = torch.rand(n, generator=generator) < UNIFORM_SHARE
+    return torch.where(is_even, even, late).long().clamp(max=timesteps - 1)
+
+
+def timestep_probability(t: Tensor, timesteps: int) -> Tensor:
+    """(B,) → (B,) the probability with which `noisy_timesteps` returns each t."""
+    late = (2 * t.float() + 1) / timesteps**2  # P(t ≤ T·√u < t+1) for uniform u
+    return UNIFORM_SHARE / timesteps + (1 - UNIFORM_SHARE) * late
+
+
+def decoder_draws(decoder: Decoder, n: int, generator: torch.Generator) -> Draws:
+    """The random numbers of one training step: t (n,), eps (n, 3, S, S), and where to drop z_i and
+    the caption, both (n,)."""
+    size = decoder.config.image_size
+    t = noisy_timesteps(n, decoder.config.timesteps, generator)
+    eps = torch.randn(n, CHANNELS, size, size, generator=generator)
+    drop_image = drop_mask(n, IMAGE_DROP, generator)
+    return t, eps, drop_image, drop_mask(n, decoder.caption_drop, generator)
 
 
 def decoder_loss(
     decoder: Decoder, batch: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
 ) -> Tensor:
-    """Weighted MSE of x0 and the variance's bound, for (images, their z_i, tokens).
+    """The loss of a batch of (images, their z_i, tokens) with fresh random numbers."""
+    draws = decoder_draws(decoder, len(batch[0]), generator)
+    return decoder_loss_at(decoder, batch, tuple(draw.to(batch[0].device) for draw in draws))
 
-    x0 rather than the paper's eps: flat shapes are simpler than their noise. Tried briefly against
-    v only, one short run each. Timesteps are not drawn evenly (`noisy_timesteps`).
+
+def decoder_loss_at(decoder: Decoder, batch: tuple[Tensor, Tensor, Tensor], draws: Draws) -> Tensor:
+    """The weighted MSE of x0 and the variational bound, for given random numbers.
+
+    The paper predicts eps. We predict x0, because flat shapes are simpler than their noise. It was
+    compared with v only, in one short run each.
     """
-    images, z_i, tokens = batch
-    n, device, diffusion = len(images), images.device, decoder.diffusion
-    t = noisy_timesteps(n, len(diffusion.schedule), generator).to(device)
-    eps = torch.randn(images.shape, generator=generator).to(device)
-    drop_image = drop_mask(n, IMAGE_DROP, generator).to(device)
-    drop_caption = drop_mask(n, decoder.caption_drop, generator).to(device)
+    (images, z_i, tokens), (t, eps, drop_image, drop_caption) = batch, draws
+    diffusion = decoder.diffusion
     x_t = diffusion.add_noise(images, t, eps)
-    output = decoder(
-        x_t, t, decoder.image_condition(z_i, drop_image), *decoder.encode_text(tokens, drop_caption)
-    )
+    context, mask = decoder.encode_text(tokens, drop_caption)
+    output = decoder(x_t, t, decoder.image_condition(z_i, drop_image), context, mask)
     prediction, fraction = split_variance(output, CHANNELS)
     squared = (prediction - diffusion.target_of(images, t, eps)) ** 2
     mse = (diffusion.x0_weight(t, squared) * squared).mean()
-    return mse + variance_loss(diffusion, prediction, fraction, images, x_t, t).mean()
+    probability = timestep_probability(t, decoder.config.timesteps)
+    bound = variance_loss(diffusion, prediction, fraction, images, x_t, t, probability)
+    return mse + bound.mean()

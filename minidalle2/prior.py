@@ -1,9 +1,10 @@
-"""Text embedding (and caption) → image embedding: the diffusion prior.
+"""The diffusion prior: text embedding (and caption) → image embedding.
 
 z_t (B, E) and tokens (B, T) → z_i (B, E). Paper: section 2.2 and appendix C. A causal transformer
-reads the caption's tokens, z_t, the timestep, the noised z_i and a learned query, and answers at
-the query with z_i itself. It is sampled with DDIM, not, as the paper's, with Analytic-DPM, which
-evaluation/analytic_prior.py tries. Beside it: autoregressive_prior.py and regression_prior.py.
+reads the tokens of the caption, z_t, the timestep, the noised z_i and a learned query. Its output
+at the query is an estimate of z_i itself. Sampling uses DDIM. The paper uses Analytic-DPM, which
+folder priors/ has beside other priors.
+Letters: B batch, T tokens, D width, E embedding, n candidates.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from minidalle2.blocks.embeddings import TimeEmbedding
 from minidalle2.blocks.transformer import Transformer, causal_mask
+from minidalle2.blocks.validation import require, require_positive
 from minidalle2.diffusion.guidance import Denoiser, drop_mask, guided
 from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.sampling import ddim, last
@@ -22,8 +24,8 @@ from minidalle2.diffusion.schedule import Schedule, cosine_betas
 from minidalle2.tokenizer import PAD, empty_captions_like
 
 TEXT_DROP = 0.1  # "we drop the text conditioning information 10 % of the time"
-# Appendix C multiplies unit embeddings by 17.2, which gives each of their 1024 dimensions the
-# deviation of an ImageNet pixel, 0.5375. The same deviation for E dimensions is 0.5375 √E.
+# Appendix C multiplies unit embeddings by 17.2. Then each of the 1,024 dimensions has the standard
+# deviation of an ImageNet pixel, 0.5375. For E dimensions the same deviation needs 0.5375 √E.
 DEVIATION = 17.2 / 1024**0.5
 
 
@@ -32,18 +34,23 @@ class PriorConfig:
     vocab_size: int = 512
     context_length: int = 64  # most tokens of a caption
     clip_embedding: int = 128  # E
-    width: int = 128
+    width: int = 128  # D
     layers: int = 4
     heads: int = 4
     timesteps: int = 1000
 
+    def __post_init__(self):
+        require_positive(self, "vocab_size context_length clip_embedding width heads")
+        require(self.timesteps >= 2, f"a diffusion needs 2 timesteps, not {self.timesteps}")
+
 
 class Prior(nn.Module):
-    """(noised z_i, t, z_t, tokens) → z_i, all embeddings scaled: (B, E)."""
+    """(noised z_i, t, z_t, tokens) → z_i. The noised z_i and the result are scaled: (B, E)."""
 
     def __init__(self, config: PriorConfig):
         super().__init__()
         self.config = config
+        self.noise_size = config.clip_embedding  # of x_T, which determines one candidate
         self.diffusion = Diffusion(Schedule(cosine_betas(config.timesteps)), "x0")
         self.scale = DEVIATION * config.clip_embedding**0.5
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
@@ -63,9 +70,9 @@ class Prior(nn.Module):
     def forward(
         self, z_noised: Tensor, t: Tensor, z_t: Tensor, tokens: Tensor, drop: Tensor
     ) -> Tensor:
-        """z_noised (B, E) scaled, z_t (B, E) unit, tokens (B, T); `drop` (B,) loses the text.
+        """z_noised (B, E) scaled, t (B,), z_t (B, E) unit length, tokens (B, T) → (B, E) scaled.
 
-        The unconditional answer still sees the noised z_i: dropping means the caption and z_t.
+        `drop` (B,) is True where caption and z_t are dropped. The noised z_i always stays.
         """
         tokens = torch.where(drop[:, None], empty_captions_like(tokens), tokens)
         z_t = torch.where(drop[:, None], self.null_text, z_t * self.scale)
@@ -80,15 +87,10 @@ class Prior(nn.Module):
             dim=1,
         )  # (B, 4, D)
         x = torch.cat((text, four + self.slot), dim=1)
-        # Pads stand between the text and the four, so causality alone would not hide them.
+        # Padding stands between the text and the last four, so causality does not hide it.
         real = F.pad(tokens != PAD, (0, 4), value=True)[:, None, None]  # (B, 1, 1, T+4)
         x = self.transformer(x, causal_mask(x.shape[1], x.device) & real)
         return self.out(x[:, -1]).float()  # (B, E)
-
-    @property
-    def noise_size(self) -> int:
-        """Standard normal numbers that decide one draw: x_T."""
-        return self.config.clip_embedding
 
     def denoiser(self, z_t: Tensor, tokens: Tensor, guidance: float) -> Denoiser:
         """The network with its condition bound and guidance applied, as the samplers take it."""
@@ -103,7 +105,7 @@ class Prior(nn.Module):
     def candidates(
         self, z_t: Tensor, tokens: Tensor, x_T: Tensor, steps: int, guidance: float
     ) -> Tensor:
-        """n draws of z_i for each caption, from noise x_T (B, n, E) → (B, n, E), unit length."""
+        """x_T (B, n, E) → n candidates of z_i for each caption (B, n, E), unit length."""
         n = x_T.shape[1]
         denoise = self.denoiser(
             repeat(z_t, "b e -> (b n) e", n=n), repeat(tokens, "b t -> (b n) t", n=n), guidance
@@ -112,22 +114,26 @@ class Prior(nn.Module):
         return rearrange(F.normalize(z, dim=-1), "(b n) e -> b n e", n=n)
 
 
-def nearest(candidates: Tensor, z_t: Tensor, k: int = 1) -> Tensor:
-    """(B, n, E), (B, E) unit vectors → (B, k) the candidates with the highest dot products, in
-    that order (section 2.2); from the first again where k > n."""
-    order = (candidates * z_t[:, None]).sum(-1).argsort(dim=1, descending=True, stable=True)
-    return order[:, torch.arange(k, device=order.device) % order.shape[1]]
+def prior_draws(prior: Prior, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """The random numbers of one training step: t (n,), eps (n, E), and which texts to drop (n,)."""
+    t = torch.randint(len(prior.diffusion.schedule), (n,), generator=generator)
+    eps = torch.randn(n, prior.config.clip_embedding, generator=generator)
+    return t, eps, drop_mask(n, TEXT_DROP, generator)
 
 
 def prior_loss(
     prior: Prior, batch: tuple[Tensor, Tensor, Tensor], generator: torch.Generator
 ) -> Tensor:
-    """MSE of z_i, scaled, for (unit z_i, unit z_t, tokens)."""
-    z_i, z_t, tokens = batch
-    n, device = len(z_i), z_i.device
-    target = z_i * prior.scale  # a new tensor: a cached z_i must not be scaled in place
-    t = torch.randint(len(prior.diffusion.schedule), (n,), generator=generator).to(device)
-    eps = torch.randn(z_i.shape, generator=generator).to(device)
-    drop = drop_mask(n, TEXT_DROP, generator).to(device)
+    """The loss of a batch of (unit z_i, unit z_t, tokens) with fresh random numbers."""
+    draws = prior_draws(prior, len(batch[0]), generator)
+    return prior_loss_at(prior, batch, tuple(draw.to(batch[0].device) for draw in draws))
+
+
+def prior_loss_at(
+    prior: Prior, batch: tuple[Tensor, Tensor, Tensor], draws: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
+    """The MSE of the scaled z_i, for given random numbers (`prior_draws`)."""
+    (z_i, z_t, tokens), (t, eps, drop) = batch, draws
+    target = z_i * prior.scale  # a new tensor, because z_i may be a stored tensor
     noised = prior.diffusion.add_noise(target, t, eps)
     return F.mse_loss(prior(noised, t, z_t, tokens, drop), target)

@@ -1,4 +1,7 @@
-"""Under pytest the notebooks train their small size; `MINIDALLE2_FAST=0 pytest` the reader's."""
+"""Under pytest the notebooks train small networks for a short time.
+
+`MINIDALLE2_FAST=0 pytest` trains as long as a reader of the notebooks does.
+"""
 
 import os
 

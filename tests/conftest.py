@@ -5,15 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_model import perturbed
 from torch import nn
 
-from tiny_model import perturbed
-
-from minidalle2.autoregressive_prior import AutoregressivePrior, AutoregressivePriorConfig
 from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.decoder import Decoder, DecoderConfig
 from minidalle2.prior import Prior, PriorConfig
+from minidalle2.priors.autoregressive_prior import AutoregressivePrior, AutoregressivePriorConfig
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.upsampler import Upsampler, UpsamplerConfig
 
@@ -52,12 +51,19 @@ def configs(tokenizer: Tokenizer) -> SimpleNamespace:
             **text, clip_embedding=12, components=7, buckets=16, width=24, layers=2, heads=2
         ),
         decoder=DecoderConfig(
-            **text, clip_embedding=12, widths=(8, 16), blocks=(1, 1), attention=(False, True),
-            embedding=20, text_width=16, text_layers=1, text_heads=2,
+            **text,
+            clip_embedding=12,
+            widths=(8, 16),
+            blocks=(1, 1),
+            attention=(False, True),
+            embedding=20,
+            text_width=16,
+            text_layers=1,
+            text_heads=2,
         ),
         upsampler64=UpsamplerConfig(64, "cosine", widths=(8, 16), blocks=(1, 1), embedding=20),
         upsampler128=UpsamplerConfig(128, "linear", widths=(8, 16), blocks=(1, 1), embedding=20),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -101,9 +107,14 @@ def tiny_dalle2(tokenizer, configs, clip, prior, decoder, upsampler) -> DALLE2:
 @pytest.fixture
 def few_steps() -> Sampling:
     return Sampling(
-        candidates=3, prior_steps=3, prior_guidance=1.5, decoder_steps=3, drawings=2,
-        upsampler64_steps=2, upsampler128_steps=2,
-    )  # fmt: skip
+        candidates=3,
+        prior_steps=3,
+        prior_guidance=1.5,
+        decoder_steps=3,
+        drawings=2,
+        upsampler64_steps=2,
+        upsampler128_steps=2,
+    )
 
 
 @pytest.fixture

@@ -22,17 +22,17 @@ from pathlib import Path
 
 import torch
 
-from minidalle2.cli import main
 from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.commands import draw, train
+from minidalle2.commands.cli import main
 from minidalle2.commands.results import CHUNK, write_pictures
 from minidalle2.dalle2 import DALLE2, WEIGHTS, Sampling
-from minidalle2.tokenizer import Tokenizer
-from minidalle2.training import loop, stages
-from minidalle2.training.checkpoints import load_model, read_tensors
-from minidalle2.training.loop import Recipe
-from minidalle2.training.sizes import Sizes
+from minidalle2.storage.checkpoints import load_model, load_tokenizer, read_tensors
+from minidalle2.training import run, stages
+from minidalle2.training.recipe import Recipe
+from minidalle2.training.world import Sizes
 from minidalle2.upsampler import Upsampler, UpsamplerConfig
+from minidalle2.worlds.shapes.world import Shapes
 
 STAGES = ("tokenizer", "clip", "upsampler64")
 MODELS = {"clip": (CLIPConfig, CLIP), "upsampler64": (UpsamplerConfig, Upsampler)}
@@ -46,9 +46,9 @@ def train_tiny(folder: Path) -> int:
     torch.set_num_threads(1)
     tiny = CLIPConfig(embedding=12, patch_size=8, width=16, heads=2, image_layers=1, text_layers=1)
     train.ALL, stages.CAPTIONS = STAGES, 100
-    stages.sizes_of = lambda world: Sizes(300, tiny)
+    Shapes.sizes = Sizes(300, tiny)
     stages.recipe_of = lambda *_: Recipe(steps=STEPS, batch_size=4, warmup_steps=3)
-    loop.SAVE_EVERY_SECONDS = 0
+    run.SAVE_EVERY_SECONDS = 0
     return main(["train", "all", "--out", str(folder), "--resume", "--device", "cpu"])
 
 
@@ -95,7 +95,7 @@ def stamps(folder: Path) -> dict[Path, int]:
 def inspect(folder: Path) -> int:
     """Everything that lies there can be read; → steps that are safe, of all stages."""
     if (folder / "tokenizer.json").exists():
-        Tokenizer.load(folder / "tokenizer.json")
+        load_tokenizer(folder / "tokenizer.json")
     steps = 0
     for stage, classes in MODELS.items():
         if (folder / stage / "model.safetensors").exists():

@@ -1,17 +1,26 @@
-"""A batch in parts has the gradient of the whole; how blocks run changes no more than memory."""
+"""A batch in parts has the gradient of the whole. How blocks run changes the memory only."""
+
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from minidalle2.clip import CLIP, clip_loss
-from minidalle2.decoder import Decoder, decoder_loss
-from minidalle2.prior import Prior, prior_loss
+import minidalle2
+from minidalle2.clip import CLIP, clip_loss, contrast
+from minidalle2.decoder import Decoder, decoder_draws, decoder_loss, decoder_loss_at
+from minidalle2.prior import Prior, prior_draws, prior_loss, prior_loss_at
+from minidalle2.priors.autoregressive_prior import AutoregressivePrior, autoregressive_draws
+from minidalle2.priors.kinds import no_draws
+from minidalle2.scale import accumulation, distributed
+from minidalle2.scale.accumulation import accumulated, contrasted, loss_in_parts, own_draws
+from minidalle2.scale.distributed import check_own, equal_parts, own_rows
+from minidalle2.scale.recompute import recompute_activations
 from minidalle2.tokenizer import END, Tokenizer
-from minidalle2.training.accumulation import accumulated, clip_loss_of_all
 from minidalle2.training.ema import EMA
-from minidalle2.training.execution import Execution, prepare
-from minidalle2.training.rows import Drawn, count, equal_parts, part
+from minidalle2.training.jobs import ContrastiveJob, Job, count, rows_of
+from minidalle2.training.stages import embed_pairs
+from minidalle2.upsampler import Upsampler, upsampler_draws
 
 N = 12
 
@@ -26,18 +35,20 @@ def tokens(tokenizer: Tokenizer) -> torch.Tensor:
 
 @pytest.fixture(params=["prior", "decoder"])
 def stage(request, configs, tokenizer):
-    """→ model, batch, loss; every weight matters."""
+    """→ model, batch, its loss, and the two functions of which the loss consists."""
     z_i, z_t = torch.nn.functional.normalize(torch.randn(2, N, 12), dim=-1)
     if request.param == "prior":
         model, batch, loss = Prior(configs.prior), (z_i, z_t, tokens(tokenizer)), prior_loss
+        apart = prior_draws, prior_loss_at
     else:
         images = torch.rand(N, 3, 32, 32) * 2 - 1
         model, loss = Decoder(configs.decoder), decoder_loss
         batch = (images, z_i, tokens(tokenizer))
+        apart = decoder_draws, decoder_loss_at
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape)
-    return model, batch, loss
+    return model, batch, loss, apart
 
 
 def gradient(model, batch, loss) -> tuple[float, dict[str, torch.Tensor]]:
@@ -55,65 +66,152 @@ def assert_same(found, expected) -> None:
         torch.testing.assert_close(found[1][name], g, atol=1e-5 * largest, rtol=0)
 
 
-@pytest.mark.parametrize("parts", [2, 3, 12])
+@pytest.mark.parametrize("parts", [1, 2, 3, 12])
 def test_parts_have_the_gradient_of_the_whole(stage, parts):
-    model, batch, loss = stage
-    assert_same(gradient(model, batch, accumulated(loss, parts)), gradient(model, batch, loss))
+    model, batch, loss, apart = stage
+    expected = gradient(model, batch, loss)
+    assert_same(gradient(model, batch, accumulated(*apart, parts)), expected)
+    job = Job(model, None, None, *apart)
+    assert_same(gradient(model, batch, loss_in_parts(job, parts)), expected)
 
 
 def test_clips_parts_see_the_whole_batch(configs, tokenizer):
     clip, batch = CLIP(configs.clip), (torch.randn(N, 3, 32, 32), tokens(tokenizer))
     whole = gradient(clip, batch, clip_loss)
-    assert_same(gradient(clip, batch, clip_loss_of_all(1)), whole)
-    assert_same(gradient(clip, batch, clip_loss_of_all(3)), whole)
-    plain = gradient(clip, batch, accumulated(clip_loss, 3))  # the easier task among four
-    assert plain[0] < whole[0] - 0.5
+    job = ContrastiveJob(clip, None, None, embed_pairs, contrast)
+    for parts in (1, 3):
+        assert_same(gradient(clip, batch, contrasted(embed_pairs, contrast, parts)), whole)
+        assert_same(gradient(clip, batch, loss_in_parts(job, parts)), whole)
+
+    def loss_at(clip, batch, draws):
+        return clip_loss(clip, batch, torch.Generator())
+
+    plain = gradient(clip, batch, accumulated(no_draws, loss_at, 3))
+    assert plain[0] < whole[0] - 0.5  # a part alone has fewer negatives, which is easier
 
 
 def test_uneven_parts_are_refused(stage):
-    model, batch, loss = stage
+    model, batch, _, apart = stage
     with pytest.raises(ValueError, match="batch of 12 can't be divided into 5 equal parts"):
-        accumulated(loss, 5)(model, batch, torch.Generator())
+        accumulated(*apart, 5)(model, batch, torch.Generator())
 
 
-def test_a_part_draws_what_its_rows_get_in_the_whole():
-    def draw(n: int) -> list[torch.Tensor]:
-        g = torch.Generator().manual_seed(1)
-        return [
-            torch.randn((n, 2), generator=g), torch.rand(n, generator=g),
-            torch.randint(9, (n,), generator=g), torch.rand(n, 1, 1, generator=g),
-        ]  # fmt: skip
-
-    whole = draw(12)
-    for rows in equal_parts(12, 3):
-        with Drawn(rows, 12):
-            assert all(torch.equal(a, b[rows]) for a, b in zip(draw(4), whole, strict=True))
-    with Drawn(slice(6, 12), 12), Drawn(slice(2, 4), 6):  # the second third of the second half
-        assert all(torch.equal(a, b[8:10]) for a, b in zip(draw(2), whole, strict=True))
+# The random numbers of parts
 
 
-def test_what_is_not_drawn_for_rows_is_refused():
-    g = torch.Generator()
-    with Drawn(slice(0, 2), 4):
-        with pytest.raises(ValueError, match="draws with randperm"):
-            torch.randperm(2, generator=g)
-        with pytest.raises(ValueError, match=r"shape \(3,\), not for each of its 2 rows"):
-            torch.rand(3, generator=g)
-        assert torch.rand(3).shape == (3,)  # without a generator it is no part of the training
+DRAWS = {
+    "prior": (Prior, prior_draws),
+    "autoregressive_prior": (AutoregressivePrior, autoregressive_draws),
+    "decoder": (Decoder, decoder_draws),
+    "upsampler64": (
+        Upsampler,
+        lambda model, n, generator: upsampler_draws(model, (n, 3, 16, 16), generator),
+    ),
+}
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """Pretends to be one of several processes."""
+
+    def process(number: int, of: int) -> None:
+        for module in (distributed, accumulation):
+            monkeypatch.setattr(module, "processes", lambda: of)
+        monkeypatch.setattr(distributed, "number", lambda: number)
+
+    return process
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_a_part_draws_what_its_rows_get_in_the_whole(configs, pretend, name):
+    """Processes and passes cut the random numbers that one process draws for the whole batch."""
+    kind, draws = DRAWS[name]
+    model = kind(getattr(configs, name))
+
+    def seeded() -> torch.Generator:
+        return torch.Generator().manual_seed(1)
+
+    generator = seeded()
+    whole = draws(model, 12, generator)
+    assert all(len(draw) == 12 for draw in whole) and count(whole) == 12
+    for of in (1, 2, 3):
+        for process, rows in enumerate(equal_parts(12, of)):
+            pretend(process, of)
+            assert own_rows(12) == rows
+            mine = seeded()
+            own = own_draws(draws, model, torch.zeros(12 // of), mine)
+            assert same(own, [draw[rows] for draw in whole])
+            assert torch.equal(mine.get_state(), generator.get_state())
+    pretend(1, 2)
+    own = own_draws(draws, model, torch.zeros(6), seeded())
+    assert same(rows_of(own, slice(2, 4)), [draw[8:10] for draw in whole])  # a part of a part
+
+
+def same(found, expected) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_batch_with_the_rows_of_others_is_refused(pretend):
+    pretend(1, 2)
+    check_own((torch.zeros(6, 3),), 12)
+    with pytest.raises(ValueError, match="has 12 rows, but the part of this process is 6 of 12"):
+        check_own((torch.zeros(12, 3),), 12)
+
+
+def test_each_pass_gets_its_own_rows_of_the_random_numbers(pretend):
+    """In the second of two processes, three passes use the rows 6 to 11 of the whole batch."""
+    seen = []
+
+    def draws(model, n, generator):
+        return torch.arange(n), torch.rand(n, 2, generator=generator)
+
+    def loss_at(model, batch, drawn):
+        seen.append((batch, *drawn))
+        return model(drawn[1]).mean()
+
+    pretend(1, 2)
+    model = nn.Linear(2, 1)
+    loss = accumulated(draws, loss_at, 3)
+    loss(model, torch.arange(100, 106), torch.Generator().manual_seed(1))
+    uniform = torch.rand(12, 2, generator=torch.Generator().manual_seed(1))
+    assert [batch.tolist() for batch, _, _ in seen] == [[100, 101], [102, 103], [104, 105]]
+    assert [rows.tolist() for _, rows, _ in seen] == [[6, 7], [8, 9], [10, 11]]
+    assert torch.equal(torch.cat([drawn for _, _, drawn in seen]), uniform[6:])
+
+
+def test_a_loss_draws_nothing_besides_its_draws(stage):
+    """`loss_at` has no generator. It must not use torch's global one instead."""
+    model, batch, loss, (draws, loss_at) = stage
+    drawn = draws(model, N, torch.Generator().manual_seed(3))
+    before = torch.get_rng_state()
+    first, again = (loss_at(model, batch, drawn) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first == again == loss(model, batch, torch.Generator().manual_seed(3))
+
+
+def test_nothing_intercepts_torchs_functions():
+    """Random numbers are arguments of the losses. No mode of torch replaces them."""
+    for path in Path(minidalle2.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for forbidden in ("TorchFunctionMode", "__torch_function__", "torch.overrides"):
+            assert forbidden not in text, path
 
 
 def test_parts_of_nested_batches():
     batch = (torch.arange(4), {"a": ["p", "q", "r", "s"]})
-    rows, more = part(batch, slice(1, 3))
+    rows, more = rows_of(batch, slice(1, 3))
     assert rows.tolist() == [1, 2] and more == {"a": ["q", "r"]}
     assert count(batch) == count(batch[1]) == 4
 
 
+# Recomputed activations
+
+
 def test_recomputing_keeps_gradients_and_names(stage):
-    model, batch, loss = stage
+    model, batch, loss, _ = stage
     expected, names = gradient(model, batch, loss), list(model.state_dict())
     before = kept(model, batch, loss)
-    prepare(model, Execution(recompute=True))
+    recompute_activations(model)
     assert_same(gradient(model, batch, loss), expected)
     assert list(model.state_dict()) == names
     assert kept(model, batch, loss) < 0.6 * before
@@ -126,7 +224,7 @@ def test_recomputing_keeps_gradients_and_names(stage):
 
 
 def kept(model: nn.Module, batch, loss) -> int:
-    """Numbers that the forward pass keeps for the way back."""
+    """Numbers that the forward pass keeps for the backward pass."""
     sizes = []
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 
 from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.decoder import Decoder, DecoderConfig, decoder_loss
-from minidalle2.training.alignment import WEIGHT, AlignedDecoder, aligned_loss
-from minidalle2.training.loop import Recipe, fit
+from minidalle2.training.alignment import WEIGHT, AlignedDecoder, aligned_draws, aligned_loss
+from minidalle2.training.loop import fit
+from minidalle2.training.recipe import Recipe
 
 
 def seeded(seed=0):
@@ -27,9 +28,13 @@ def clip():
 def model():
     torch.manual_seed(1)
     config = DecoderConfig(
-        clip_embedding=16, widths=(8, 8, 16), embedding=16, text_width=32, text_layers=1,
+        clip_embedding=16,
+        widths=(8, 8, 16),
+        embedding=16,
+        text_width=32,
+        text_layers=1,
         text_heads=2,
-    )  # fmt: skip
+    )
     return AlignedDecoder(Decoder(config), clip_width=32)
 
 
@@ -53,8 +58,8 @@ def test_patches_come_with_the_very_embedding(clip, batch):
 
 
 def test_the_loss_is_the_decoders_plus_what_the_head_gets_wrong(model, batch):
-    images, z_i, tokens, patches = batch
-    loss, answers = model(images, z_i, tokens, seeded(2))
+    patches = batch[3]
+    loss, answers = model(batch[:3], aligned_draws(model, 4, seeded(2)))
     assert loss.item() == decoder_loss(model.decoder, batch[:3], seeded(2)).item()
     assert answers.shape == patches.shape
     wrong = 1 - F.cosine_similarity(answers, patches, dim=-1).mean()
@@ -64,14 +69,14 @@ def test_the_loss_is_the_decoders_plus_what_the_head_gets_wrong(model, batch):
 
 
 def test_perfect_answers_cost_nothing_and_opposite_ones_twice_the_weight(model, batch):
-    loss, answers = model(*batch[:3], seeded(2))
+    loss, answers = model(batch[:3], aligned_draws(model, 4, seeded(2)))
     for sign, cost in ((1, 0), (-1, 2 * WEIGHT)):
         aligned = aligned_loss(model, (*batch[:3], sign * answers.detach()), seeded(2))
         assert aligned.item() - loss.item() == pytest.approx(cost, abs=1e-5)
 
 
 def test_the_head_teaches_the_way_down_to_its_level_and_not_what_comes_after(model, batch):
-    _, answers = model(*batch[:3], seeded(2))
+    _, answers = model(batch[:3], aligned_draws(model, 4, seeded(2)))
     answers.sum().backward()
     unet = model.decoder.unet
     assert unet.down[0][0].block.conv2.weight.grad.abs().sum() > 0
@@ -87,7 +92,7 @@ def test_only_the_decoder_is_kept(model, batch, tmp_path):
     )
     for step in steps:
         assert isinstance(step.average, Decoder) and math.isfinite(step.loss)
-    from minidalle2.training.checkpoints import load_model
+    from minidalle2.storage.checkpoints import load_model
 
     kept = load_model(tmp_path, "decoder", DecoderConfig, Decoder)
     for name, tensor in kept.state_dict().items():

@@ -3,12 +3,17 @@
 import pytest
 import torch
 
-from minidalle2.diffusion.analytic import analytic_variance, mean_squared_eps, optimal_variance
 from minidalle2.diffusion.process import TARGETS, Diffusion
 from minidalle2.diffusion.sampling import Noise, ddpm, last
 from minidalle2.diffusion.schedule import (
-    Schedule, at, cosine_betas, linear_betas, respace, spaced_timesteps,
-)  # fmt: skip
+    Schedule,
+    at,
+    cosine_betas,
+    linear_betas,
+    respace,
+    spaced_timesteps,
+)
+from minidalle2.priors.analytic_dpm import analytic_variance, mean_squared_eps, optimal_variance
 
 COSINE, LINEAR = Schedule(cosine_betas(1000)), Schedule(linear_betas(1000))
 SCHEDULES = pytest.mark.parametrize("schedule", [COSINE, LINEAR], ids=["cosine", "linear"])

@@ -8,21 +8,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minidalle2.autoregressive_prior import (
-    AutoregressivePrior, AutoregressivePriorConfig, above, autoregressive_prior_loss, normal_cdf,
-    pick,
-)  # fmt: skip
-from minidalle2.blocks.cache import Cache, read_on
 from minidalle2.blocks.transformer import Transformer, causal_mask
 from minidalle2.dalle2 import DALLE2
 from minidalle2.diffusion.sampling import Noise
-from minidalle2.pca import PCA
-from minidalle2.quantisation import dequantise, edges_by_quantile, edges_by_range, quantise
+from minidalle2.priors.autoregressive_prior import (
+    AutoregressivePrior,
+    AutoregressivePriorConfig,
+    above,
+    autoregressive_prior_loss,
+    normal_cdf,
+    pick,
+)
+from minidalle2.priors.causal_cache import Cache, read_on
+from minidalle2.priors.pca import PCA
+from minidalle2.priors.quantisation import dequantise, edges_by_quantile, edges_by_range, quantise
+from minidalle2.storage.checkpoints import CheckpointError, load_model, save_model, save_tokenizer
 from minidalle2.tokenizer import PAD
 from minidalle2.training import stages
-from minidalle2.training.checkpoints import CheckpointError, load_model, save_model
 from minidalle2.training.embedded import Embedded
-from minidalle2.training.sizes import Sizes
+from minidalle2.training.recipe import Recipe
+from minidalle2.training.world import Sizes
 
 TEXTS = ["a red circle", "a large green star above a red square", "a"]
 E, K, N = 12, 7, 16  # as in conftest.py
@@ -41,10 +46,12 @@ def z() -> torch.Tensor:
 @pytest.fixture
 def inputs(tokenizer) -> dict[str, torch.Tensor]:
     return {
-        "known": torch.randint(N, (3, K - 1)), "similarity": torch.tensor([3, 9, 15]),
-        "z_t": F.normalize(torch.randn(3, E), dim=1), "tokens": tokenizer(TEXTS),
+        "known": torch.randint(N, (3, K - 1)),
+        "similarity": torch.tensor([3, 9, 15]),
+        "z_t": F.normalize(torch.randn(3, E), dim=1),
+        "tokens": tokenizer(TEXTS),
         "drop": torch.zeros(3, dtype=torch.bool),
-    }  # fmt: skip
+    }
 
 
 # Components
@@ -184,9 +191,11 @@ def test_similarity_is_cut_by_quantile(ar, z):
 def test_every_input_matters_for_its_own_row(ar, inputs, name, only_row_changes):
     """e-20"""
     value = {
-        "known": (inputs["known"][1] + 5) % N, "similarity": 1, "drop": True,
+        "known": (inputs["known"][1] + 5) % N,
+        "similarity": 1,
+        "drop": True,
         "tokens": inputs["tokens"].roll(1, 1)[1],
-    }.get(name, torch.randn(E))  # fmt: skip
+    }.get(name, torch.randn(E))
     only_row_changes(ar, inputs, name, value)
 
 
@@ -194,9 +203,11 @@ def test_dropping_loses_all_that_is_about_the_text(ar, inputs, only_row_changes)
     """Caption, z_t and z_i·z_t are gone; the components that are known are still seen."""
     dropped = {**inputs, "drop": torch.ones(3, dtype=torch.bool)}
     without = {
-        **dropped, "z_t": torch.randn(3, E), "tokens": inputs["tokens"].roll(1, 0),
+        **dropped,
+        "z_t": torch.randn(3, E),
+        "tokens": inputs["tokens"].roll(1, 0),
         "similarity": inputs["similarity"].flip(0),
-    }  # fmt: skip
+    }
     torch.testing.assert_close(ar(**without), ar(**dropped), atol=1e-5, rtol=0)
     only_row_changes(ar, dropped, "known", (inputs["known"][1] + 5) % N)
 
@@ -231,11 +242,14 @@ def test_order_of_the_tokens(ar, inputs, monkeypatch):
     answer = ar(**inputs)
     x, mask, length = seen["x"], seen["mask"], inputs["tokens"].shape[1]
     assert x.shape == (3, length + 1 + K, ar.config.width) and answer.shape == (3, K, N)
-    rest = torch.stack((
-        ar.text_projection(inputs["z_t"] * E**0.5),
-        ar.similarity_embedding(inputs["similarity"]),
-        *ar.bucket_embedding(inputs["known"]).unbind(1),
-    ), dim=1)  # fmt: skip
+    rest = torch.stack(
+        (
+            ar.text_projection(inputs["z_t"] * E**0.5),
+            ar.similarity_embedding(inputs["similarity"]),
+            *ar.bucket_embedding(inputs["known"]).unbind(1),
+        ),
+        dim=1,
+    )
     torch.testing.assert_close(x[:, length:], rest + ar.slot)
     torch.testing.assert_close(answer, ar.out(x[:, length + 1 :]))
     assert torch.equal(mask[:, 0, -1, :length], inputs["tokens"] != PAD)
@@ -380,8 +394,9 @@ def test_little_temperature_takes_the_likeliest(ar, inputs):
     cold = [ar.sample(*arguments, torch.rand(3, K), 1.0, temperature=1e-4) for _ in range(2)]
     warm = [ar.sample(*arguments, torch.rand(3, K), 1.0) for _ in range(2)]
     assert torch.equal(*cold) and not torch.equal(*warm)
-    first = ar(torch.empty(3, 0, dtype=torch.long), inputs["similarity"], *arguments[:2],
-               inputs["drop"])  # fmt: skip
+    first = ar(
+        torch.empty(3, 0, dtype=torch.long), inputs["similarity"], *arguments[:2], inputs["drop"]
+    )
     assert torch.equal(cold[0][:, 0], first[:, 0].argmax(-1))
 
 
@@ -430,7 +445,7 @@ def test_checkpoint_is_self_contained(ar, inputs, tmp_path):
 def test_a_picture_depends_on_its_own_prompt_and_seed(tiny_dalle2, ar, few_steps):
     """DALLE2 takes either prior: candidates are those of the prompt and seed alone."""
     tiny_dalle2.prior = ar
-    options = {"sampling": few_steps, "stop_after": "image_embedding"}
+    options = {"sampling": few_steps, "stop_after": "image_embeddings"}
     both = tiny_dalle2.generate(TEXTS[:2], [5, 6], **options)
     alone = tiny_dalle2.generate(TEXTS[1:2], [6], **options)
     other = tiny_dalle2.generate(TEXTS[1:2], [7], **options)
@@ -443,45 +458,48 @@ def test_loaded_by_name(tiny_dalle2, ar, tmp_path):
     from tiny_model import save_tiny
 
     folder = save_tiny(tiny_dalle2, tmp_path)
-    with pytest.raises(CheckpointError, match="no autoregressive prior .* train autoregressive"):
+    with pytest.raises(CheckpointError, match="no autoregressive_prior .* train autoreg"):
         DALLE2.load(folder, prior="autoregressive")
-    with pytest.raises(ValueError, match="no linear prior; there are diffusion, autoregressive"):
+    with pytest.raises(ValueError, match="no linear prior; the priors are diffusion, autoregr"):
         DALLE2.load(folder, prior="linear")
     save_model(folder / "autoregressive_prior", "autoregressive_prior", ar)
     assert isinstance(DALLE2.load(folder, prior="autoregressive").prior, AutoregressivePrior)
     assert not isinstance(DALLE2.load(folder).prior, AutoregressivePrior)
 
 
-def test_draw_with_it(tiny_dalle2, ar, few_steps, tmp_path, monkeypatch, capsys):
+def test_draw_with_it(tiny_dalle2, ar, few_steps, tmp_path, capsys):
     """`draw --prior autoregressive`, without its weights and with them."""
     from tiny_model import save_tiny
 
-    from minidalle2.cli import main
+    from minidalle2.commands.cli import main
 
+    tiny_dalle2.sampling = few_steps
     folder = save_tiny(tiny_dalle2, tmp_path / "weights")
-    monkeypatch.setattr("minidalle2.commands.draw.Sampling", lambda: few_steps)
     command = ["draw", "a red circle", "--weights", str(folder), "--out", str(tmp_path / "out")]
     command += ["--size", "32", "--prior", "autoregressive"]
     assert main(command) == 2
     error = capsys.readouterr().err
-    assert error.startswith("minidalle2: there is no autoregressive prior") and "train" in error
+    assert error.startswith("minidalle2: there is no autoregressive_prior") and "train" in error
     save_model(folder / "autoregressive_prior", "autoregressive_prior", ar)
     assert main(command) == 0
     manifest = (tmp_path / "out" / "manifest.jsonl").read_text(encoding="utf-8")
     assert json.loads(manifest)["settings"]["prior"] == "autoregressive"
 
 
-def test_training_takes_the_components_that_clip_needs(tokenizer, configs, tmp_path, monkeypatch):
-    """`train autoregressive_prior`: no more than keep 99.9 % of the variance of CLIP's z_i, and
-    buckets that cover them."""
+def test_training_takes_the_components_that_clip_needs(
+    tokenizer, configs, clip, tmp_path, monkeypatch
+):
+    """`train autoregressive_prior` takes as many components as keep 99.9 % of the variance of
+    CLIP's z_i, and buckets that cover them."""
     z = F.normalize(torch.randn(400, E) * torch.logspace(0, -2, E), dim=1)
-    tokenizer.save(tmp_path / "tokenizer.json")
-    sizes = Sizes(autoregressive_prior=configs.autoregressive_prior)
+    save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+    save_model(tmp_path / "clip", "clip", clip)
+    sizes = Sizes(priors={"autoregressive_prior": configs.autoregressive_prior})
     embedded = Embedded(z, z.roll(1, 0), ["a caption"] * 400, tokenizer)
-    monkeypatch.setattr(stages, "_embedded", lambda *_: embedded)
-    monkeypatch.setattr(stages, "sizes_of", lambda name: sizes)
-    world = SimpleNamespace(name="shapes")
-    model = stages.autoregressive_prior_job(world, tmp_path, torch.device("cpu"), None).model
+    monkeypatch.setattr(stages, "embed", lambda *_: embedded)
+    world = SimpleNamespace(name="shapes", sizes=sizes, enough=math.inf)
+    setting = stages.Setting(world, tmp_path, torch.device("cpu"))
+    model = stages.make_job("autoregressive_prior", setting, Recipe(10, 8)).model
     k = model.config.components
     assert 1 < k < E and PCA.fit(z, k).error(z) <= 0.001 < PCA.fit(z, k - 1).error(z)
     assert model.config.vocab_size == tokenizer.vocab_size

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from tiny_model import save_tiny
 
-from minidalle2.cli import main
+from minidalle2.commands.cli import main
 from minidalle2.prior import Prior
-from minidalle2.training.checkpoints import CheckpointError, save_model
-from minidalle2.training.loop import TrainingError
+from minidalle2.storage.checkpoints import CheckpointError, save_model
+from minidalle2.training.run import TrainingError
 
 
 @pytest.fixture
@@ -86,12 +86,23 @@ def test_unknown_words_are_drawn_and_named(weights, tmp_path, capsys, prompt, un
 @pytest.mark.parametrize(
     "options",
     [
-        ("--size", "33"), ("--size", "big"), ("-n", "0"), ("-n", "-1"), ("-n", "1.5"),
-        ("-n", "1000000000000"), ("--seed", "-1"), ("--seed", "x"), ("--seed", "9" * 30),
-        ("--guidance", "nan"), ("--guidance", "-1"), ("--guidance", "inf"), ("--guidance", "x"),
-        ("--device", "tpu"), ("--sise", "32"),
+        ("--size", "33"),
+        ("--size", "big"),
+        ("-n", "0"),
+        ("-n", "-1"),
+        ("-n", "1.5"),
+        ("-n", "1000000000000"),
+        ("--seed", "-1"),
+        ("--seed", "x"),
+        ("--seed", "9" * 30),
+        ("--guidance", "nan"),
+        ("--guidance", "-1"),
+        ("--guidance", "inf"),
+        ("--guidance", "x"),
+        ("--device", "tpu"),
+        ("--sise", "32"),
     ],
-)  # fmt: skip
+)
 def test_options_out_of_range(refuse, options):
     said = refuse("draw", "a red circle", *options)
     assert options[0].strip("-") in said and "--help`" in said
@@ -100,12 +111,18 @@ def test_options_out_of_range(refuse, options):
 @pytest.mark.parametrize(
     "command",
     [
-        (), ("paint",), ("train",), ("train", "clip", "--profile", "huge"),
-        ("train", "clip", "--minutes", "0"), ("train", "clip", "--minutes", "soon"),
-        ("export", "--size", "7"), ("export", "--size", "99999"), ("export", "-n", "0"),
+        (),
+        ("paint",),
+        ("train",),
+        ("train", "clip", "--profile", "huge"),
+        ("train", "clip", "--minutes", "0"),
+        ("train", "clip", "--minutes", "soon"),
+        ("export", "--size", "7"),
+        ("export", "--size", "99999"),
+        ("export", "-n", "0"),
         ("evaluate", "-n", "0"),
     ],
-)  # fmt: skip
+)
 def test_wrong_commands(command, capsys):
     assert main([*command, *(["--out", "never"] if command[:1] == ("export",) else [])]) == 2
     said = capsys.readouterr().err
@@ -150,6 +167,26 @@ def test_a_tokenizer_that_is_broken(refuse, weights, content):
     assert str(weights / "tokenizer.json") in refuse("draw", "a red circle")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "not json",
+        "[]",
+        "3",
+        '{"colour": 1}',
+        '{"candidates": 0}',
+        '{"drawings": "two"}',
+        '{"decoder_steps": 1.5}',
+        '{"prior_guidance": NaN}',
+        '{"decoder_guided_above": [0.5]}',
+    ],
+)
+def test_sampling_that_is_broken(refuse, weights, content):
+    (weights / "sampling.json").write_text(content)
+    assert str(weights / "sampling.json") in refuse("draw", "a red circle")
+
+
 def test_stages_of_different_trainings(refuse, weights, configs):
     """Each checkpoint is whole, but they do not fit each other."""
     prior = weights / "prior"
@@ -165,7 +202,7 @@ def test_training_errors(monkeypatch, tmp_path, capsys, error):
         raise error("the loss became nan")
         yield
 
-    monkeypatch.setattr("minidalle2.commands.train.train_stage", fail)
+    monkeypatch.setattr("minidalle2.commands.train.steps_of", fail)
     assert main(["train", "clip", "--out", str(tmp_path), "--device", "cpu"]) == 2
     assert capsys.readouterr().err == "minidalle2: the loss became nan\n"
 

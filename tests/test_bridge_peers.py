@@ -36,16 +36,21 @@ from minidalle2.bridge.prior import caption_features, load_prior  # noqa: E402
 from minidalle2.bridge.published import PublishedDALLE2  # noqa: E402
 from minidalle2.dalle2 import Sampling  # noqa: E402
 from minidalle2.diffusion.sampling import clip_to_image, ddpm, last  # noqa: E402
-from minidalle2.training.checkpoints import CheckpointError  # noqa: E402
+from minidalle2.storage.checkpoints import CheckpointError  # noqa: E402
 
 E, TEXT, TIMESTEPS = 24, 64, 21  # two widths, and the fewest steps of a linear schedule
 VOCABULARY, CONTEXT = 700, 11
 CLIP_CONFIG = {
     "embed_dim": E,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 128, "patch_size": 8},
-    "text_cfg": {"context_length": CONTEXT, "vocab_size": VOCABULARY, "width": TEXT, "heads": 1,
-                 "layers": 2},
-}  # fmt: skip
+    "text_cfg": {
+        "context_length": CONTEXT,
+        "vocab_size": VOCABULARY,
+        "width": TEXT,
+        "heads": 1,
+        "layers": 2,
+    },
+}
 PROMPTS = ["a photo of a cat", "red!!"]
 
 
@@ -53,36 +58,74 @@ def prior_config() -> dict:
     """As published with LAION's prior, but small and, unlike that, without the caption: the peer
     can read it only where the text tower is as wide as the embedding, which has its own test."""
     net = {
-        "dim": E, "depth": 2, "num_timesteps": TIMESTEPS, "max_text_len": CONTEXT,
-        "num_time_embeds": 1, "num_image_embeds": 1, "num_text_embeds": 1, "dim_head": 16,
-        "heads": 2, "ff_mult": 2, "norm_out": True, "attn_dropout": 0.05, "ff_dropout": 0.05,
-        "final_proj": True, "normformer": True, "rotary_emb": True,
-    }  # fmt: skip
+        "dim": E,
+        "depth": 2,
+        "num_timesteps": TIMESTEPS,
+        "max_text_len": CONTEXT,
+        "num_time_embeds": 1,
+        "num_image_embeds": 1,
+        "num_text_embeds": 1,
+        "dim_head": 16,
+        "heads": 2,
+        "ff_mult": 2,
+        "norm_out": True,
+        "attn_dropout": 0.05,
+        "ff_dropout": 0.05,
+        "final_proj": True,
+        "normformer": True,
+        "rotary_emb": True,
+    }
     prior = {
-        "clip": {"make": "openai", "model": "ViT-L/14"}, "net": net, "image_embed_dim": E,
-        "image_size": 224, "image_channels": 3, "timesteps": TIMESTEPS, "cond_drop_prob": 0.1,
-        "loss_type": "l2", "predict_x_start": True, "beta_schedule": "cosine",
+        "clip": {"make": "openai", "model": "ViT-L/14"},
+        "net": net,
+        "image_embed_dim": E,
+        "image_size": 224,
+        "image_channels": 3,
+        "timesteps": TIMESTEPS,
+        "cond_drop_prob": 0.1,
+        "loss_type": "l2",
+        "predict_x_start": True,
+        "beta_schedule": "cosine",
         "condition_on_text_encodings": False,
-    }  # fmt: skip
+    }
     return {"prior": prior, "data": {"batch_size": 2}, "train": {"ema_beta": 0.99}, "tracker": {}}
 
 
 def decoder_config(sizes: list[int]) -> dict:
     first = {
-        "dim": 8, "cond_dim": 12, "image_embed_dim": E, "text_embed_dim": TEXT,
-        "cond_on_text_encodings": True, "channels": 3, "dim_mults": [1, 2], "attn_heads": 2,
-        "attn_dim_head": 8, "self_attn": [False, False], "num_resnet_blocks": 1,
-        "init_cross_embed_kernel_sizes": [3, 7], "memory_efficient": True,
-    }  # fmt: skip
+        "dim": 8,
+        "cond_dim": 12,
+        "image_embed_dim": E,
+        "text_embed_dim": TEXT,
+        "cond_on_text_encodings": True,
+        "channels": 3,
+        "dim_mults": [1, 2],
+        "attn_heads": 2,
+        "attn_dim_head": 8,
+        "self_attn": [False, False],
+        "num_resnet_blocks": 1,
+        "init_cross_embed_kernel_sizes": [3, 7],
+        "memory_efficient": True,
+    }
     later = {
-        "dim": 8, "dim_mults": [1, 1, 2], "init_cross_embed": False, "attend_at_middle": False,
-        "num_resnet_blocks": 1, "memory_efficient": True, "attn_heads": 1, "attn_dim_head": 8,
-    }  # fmt: skip
+        "dim": 8,
+        "dim_mults": [1, 1, 2],
+        "init_cross_embed": False,
+        "attend_at_middle": False,
+        "num_resnet_blocks": 1,
+        "memory_efficient": True,
+        "attn_heads": 1,
+        "attn_dim_head": 8,
+    }
     decoder = {
-        "unets": [first, *[later] * (len(sizes) - 1)], "image_sizes": sizes, "channels": 3,
-        "clip": {"make": "openai", "model": "ViT-L/14"}, "timesteps": TIMESTEPS,
-        "loss_type": "l2", "learned_variance": [True] + [False] * (len(sizes) - 1),
-    }  # fmt: skip
+        "unets": [first, *[later] * (len(sizes) - 1)],
+        "image_sizes": sizes,
+        "channels": 3,
+        "clip": {"make": "openai", "model": "ViT-L/14"},
+        "timesteps": TIMESTEPS,
+        "loss_type": "l2",
+        "learned_variance": [True] + [False] * (len(sizes) - 1),
+    }
     return {"decoder": decoder, "data": {}, "train": {}, "evaluate": {}, "tracker": {}, "seed": 0}
 
 
@@ -218,10 +261,14 @@ def test_the_prior_samples_as_the_peers_ddpm(tmp_path, clip, tokens, change):
     torch.manual_seed(5)
     z = last(
         ddpm(
-            ours.diffusion, ours.denoiser(z_t, tokens, 1.0), torch.randn(2, E), TIMESTEPS,
-            lambda *shape: torch.randn(2, *shape), ours._clip(),
+            ours.diffusion,
+            ours.denoiser(z_t, tokens, 1.0),
+            torch.randn(2, E),
+            TIMESTEPS,
+            lambda *shape: torch.randn(2, *shape),
+            ours._clip(),
         )
-    )  # fmt: skip
+    )
     if not change.get("predict_v"):  # where the peer clamps scaled embeddings to [-1, 1]
         torch.testing.assert_close(z / peer.image_embed_scale, expected, atol=1e-4, rtol=1e-3)
     assert ours.diffusion.target == ("v" if "predict_v" in change else "x0")
@@ -272,15 +319,21 @@ def test_the_decoder_answers_as_the_peers(dalle2, decoder, tokens, guidance):
     torch.testing.assert_close(answer[:, :3], expected[:, :3], atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="normalise it"):
         dalle2.decoder.denoiser(z_i * 3, tokens, guidance)
+    with pytest.raises(ValueError, match="guided at every timestep"):
+        dalle2.decoder.denoiser(z_i, tokens, guidance, 0.5)
 
 
 def sampled(stage: nn.Module, denoise, size: int) -> Tensor:
     return last(
         ddpm(
-            stage.diffusion, denoise, torch.randn(2, 3, size, size), TIMESTEPS,
-            lambda *shape: torch.randn(2, *shape), clip_to_image,
+            stage.diffusion,
+            denoise,
+            torch.randn(2, 3, size, size),
+            TIMESTEPS,
+            lambda *shape: torch.randn(2, *shape),
+            clip_to_image,
         )
-    )  # fmt: skip
+    )
 
 
 def test_the_decoder_samples_as_the_peers_ddpm(dalle2, decoder, tokens):
@@ -300,9 +353,12 @@ def test_an_upsampler_samples_as_the_peers_ddpm(dalle2, decoder, number):
     assert (upsampler.low_size, upsampler.config.size) == (low.shape[-1], size)
     torch.manual_seed(5)
     expected = decoder.sample(
-        image=low, image_embed=torch.zeros(2, E), text_encodings=torch.zeros(2, CONTEXT, TEXT),
-        start_at_unet_number=number, stop_at_unet_number=number,
-    )  # fmt: skip
+        image=low,
+        image_embed=torch.zeros(2, E),
+        text_encodings=torch.zeros(2, CONTEXT, TEXT),
+        start_at_unet_number=number,
+        stop_at_unet_number=number,
+    )
     torch.manual_seed(5)
     images = sampled(upsampler, upsampler.denoiser(2 * low - 1), size)
     torch.testing.assert_close((images + 1) / 2, expected, atol=1e-3, rtol=0)
@@ -321,9 +377,12 @@ def test_an_upsampler_that_was_trained_on_noisy_pictures(tmp_path, theirs, prior
     both = upsampler.denoiser(low.repeat(2, 1, 1, 1))(x.repeat(2, 1, 1, 1), t.repeat(2))
     torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=1e-4)
     without = peer.unets[1](
-        x, t, image_embed=None, lowres_cond_img=F.interpolate(low, 32),
+        x,
+        t,
+        image_embed=None,
+        lowres_cond_img=F.interpolate(low, 32),
         lowres_noise_level=torch.tensor([200]),
-    )  # fmt: skip
+    )
     assert not torch.allclose(alone, without, atol=1e-4)
 
 
@@ -332,16 +391,17 @@ def test_an_upsampler_that_was_trained_on_noisy_pictures(tmp_path, theirs, prior
 
 def test_generate_keeps_its_promises(dalle2):
     made = dalle2.generate(PROMPTS, seeds=[3, 4])
-    assert made.candidates.shape == (2, 2, E) and made.image_embedding.shape == (2, E)
+    assert made.candidates.shape == (2, 2, E) and made.selected_embedding.shape == (2, E)
     sizes = [tuple(image.shape[1:]) for image in (made.image32, made.image64, made.image128)]
     assert sizes == [(3, 16, 16), (3, 32, 32), (3, 64, 64)]
     alone = dalle2.generate(PROMPTS[1:], seeds=[4])
     torch.testing.assert_close(alone.image128, made.image128[1:], atol=1e-2, rtol=0)
-    again = dalle2.generate(PROMPTS, seeds=[3, 4], image_embedding=made.image_embedding,
-                            stop_after="image32")  # fmt: skip
+    again = dalle2.generate(
+        PROMPTS, seeds=[3, 4], image_embeddings=made.selected_embedding, stop_after="image32"
+    )
     assert again.image32.shape == (2, 3, 16, 16) and again.image64 is None
     with pytest.raises(ValueError, match="normalise it"):
-        dalle2.generate(PROMPTS, image_embedding=10 * made.image_embedding)
+        dalle2.generate(PROMPTS, image_embeddings=10 * made.selected_embedding)
 
 
 def test_64_to_256_to_1024_px_from_two_checkpoints(tmp_path, folder):
@@ -350,13 +410,19 @@ def test_64_to_256_to_1024_px_from_two_checkpoints(tmp_path, folder):
     peer = built(DecoderConfig, decoder_config([64])["decoder"])
     write(tmp_path / "decoder", decoder_config([64]), {"model": peer.state_dict()})
     first_only = bridge.load(tmp_path)
-    with pytest.raises(ValueError, match="there is no upsampler for image128 .* image32"):
+    with pytest.raises(ValueError, match="no upsampler for image128 .* stop_after='image32'"):
         first_only.generate(PROMPTS[:1], stop_after="image128")
     assert first_only.generate(PROMPTS[:1]).image32.shape == (1, 3, 64, 64)
     peer = built(DecoderConfig, decoder_config([64, 256, 1024])["decoder"])
     write(tmp_path / "upsampler", decoder_config([64, 256, 1024]), {"model": peer.state_dict()})
-    few = Sampling(candidates=1, drawings=1, prior_steps=2, decoder_steps=2,
-                   upsampler64_steps=2, upsampler128_steps=1)  # fmt: skip
+    few = Sampling(
+        candidates=1,
+        drawings=1,
+        prior_steps=2,
+        decoder_steps=2,
+        upsampler64_steps=2,
+        upsampler128_steps=1,
+    )
     made = bridge.load(tmp_path).generate(PROMPTS[:1], sampling=few)
     assert made.image64.shape == (1, 3, 256, 256) and made.image128.shape == (1, 3, 1024, 1024)
 
@@ -373,7 +439,7 @@ def test_sizes_that_do_not_follow_each_other(tmp_path, folder):
     (tmp_path / "decoder").unlink()
     peer = built(DecoderConfig, config["decoder"])
     write(tmp_path / "decoder", config, {"model": peer.state_dict()})
-    with pytest.raises(CheckpointError, match="takes pictures of 16 px, .* draws 32 px"):
+    with pytest.raises(CheckpointError, match="needs pictures of 16 px, .* draws 32 px"):
         bridge.load(tmp_path)
 
 
@@ -393,7 +459,7 @@ def test_the_averaged_weights_of_a_trainers_checkpoint(tmp_path, folder, prior):
     assert torch.equal(ours.peer.state_dict()[name], prior.state_dict()[name])
     (tmp_path / "config.json").write_text(json.dumps(wrong_depth()))
     version = dalle2_pytorch.__version__
-    with pytest.raises(CheckpointError, match=f"saved by DALLE2-PyTorch {version} and {version}"):
+    with pytest.raises(CheckpointError, match=f"saved by DALLE2-PyTorch {version}, but {version}"):
         load_prior(tmp_path, load_clip(folder / "clip"))
 
 
@@ -426,14 +492,16 @@ def test_the_averaged_weights_of_a_decoder(tmp_path, folder, decoder):
         (lambda d: d["unets"][0].update(self_atn=True), "unets.0. has the key 'self_atn'"),
         (lambda d: d.update(timestep=5), "decoder has the key 'timestep', which Decoder"),
         (lambda d: d["unets"][0].update(dim=16), "tensors differ, first 'unets.0"),
-        (lambda d: d.update(image_sizes=[16, 32]), "describes no Decoder .*number of u-nets"),
+        (lambda d: d.update(image_sizes=[16, 32]), "is no valid Decoder .*number of u-nets"),
         (lambda d: d["unets"][0].update(cond_dim=E), "image_embed_dim that equals cond_dim"),
         (lambda d: d["unets"][0].update(image_embed_dim=768), "embeddings of 768 numbers"),
-        (lambda d: d["unets"][0].update(self_cond=True), "asks for self-conditioning"),
-        (lambda d: d["unets"][1].update(cond_on_text_encodings=True, text_embed_dim=TEXT),
-         "asks for captions for an upsampler"),
+        (lambda d: d["unets"][0].update(self_cond=True), "needs self-conditioning"),
+        (
+            lambda d: d["unets"][1].update(cond_on_text_encodings=True, text_embed_dim=TEXT),
+            "needs captions for an upsampler",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_decoders_config_that_does_not_fit(tmp_path, folder, decoder, change, said):
     for name in ("clip", "prior"):
         (tmp_path / name).symlink_to(folder / name)
@@ -453,7 +521,7 @@ def test_a_schedule_that_nothing_can_be_learned_from():
 def test_a_prior_for_another_clip(tmp_path, clip):
     config = prior_config()
     config["prior"]["image_embed_dim"] = config["prior"]["net"]["dim"] = 32
-    with pytest.raises(CheckpointError, match="embeddings of 32 numbers, but CLIP .* makes 24"):
+    with pytest.raises(CheckpointError, match="embeddings of 32 numbers, but the CLIP .* has 24"):
         load_prior(write(tmp_path, config, {"model": {}}), clip)
     with pytest.raises(CheckpointError, match="describes no prior: it has neither"):
         load_prior(write(tmp_path, decoder_config([16]), {"model": {}}), clip)

@@ -4,7 +4,7 @@ import io
 import json
 import pickletools
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import pytest
 import torch
@@ -12,12 +12,19 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from minidalle2.clip import CLIP, CLIPConfig
-from minidalle2.training import checkpoints
-from minidalle2.training.checkpoints import (
-    FORMAT_VERSION, CheckpointError, config_from_dict, load_model, read_tensors, save_model,
-    write_json, write_tensors,
-)  # fmt: skip
-from minidalle2.training.eight_bits import SCALE, pack
+from minidalle2.decoder import Decoder, DecoderConfig
+from minidalle2.storage import checkpoints
+from minidalle2.storage.checkpoints import (
+    FORMAT_VERSION,
+    CheckpointError,
+    config_from_dict,
+    load_model,
+    read_tensors,
+    save_model,
+    write_json,
+    write_tensors,
+)
+from minidalle2.storage.eight_bits import SCALE, pack
 
 
 @pytest.fixture
@@ -139,13 +146,57 @@ def test_newer_format(folder):
 
 
 @pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"image_widths": []}, {}),
+        ({"image_widths": [8, 8, 8], "image_layers": 0}, {"layout_widths": (8, 8, 8)}),
+        ({"image_widths": [8, 8, 8, 8]}, {"style_widths": (8, 8, 8, 8)}),
+    ],
+)
+def test_format_1_of_clip(configs, tmp_path, old, new):
+    """`image_widths` meant one of two image towers."""
+    config = replace(configs.clip, **{"image_layers": old.get("image_layers", 1), **new})
+    save_model(tmp_path, "clip", CLIP(config))
+
+    def as_before(content):
+        content["format_version"] = 1
+        del content["config"]["layout_widths"], content["config"]["style_widths"]
+        content["config"].update(old)
+
+    edit(tmp_path, as_before)
+    assert load(tmp_path).config == config
+    edit(tmp_path, lambda content: content.update(format_version=FORMAT_VERSION))
+    assert "unknown key 'image_widths'" in refusal(tmp_path)
+
+
+def test_format_1_of_the_decoder(decoder, tmp_path):
+    """Where guidance ends is an option of sampling now, so a config cannot say it any more."""
+    save_model(tmp_path, "decoder", decoder)
+
+    def guided_above(t: int):
+        edit(tmp_path, lambda content: content.update(format_version=1))
+        edit(tmp_path, lambda content: content["config"].update(guided_above=t))
+        return load_model(tmp_path, "decoder", DecoderConfig, Decoder)
+
+    assert guided_above(0).config == decoder.config
+    with pytest.raises(CheckpointError, match=r"decoder_guided_above.*sampling\.json") as error:
+        guided_above(500)
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize(
     "change",
     [
-        {"format_version": "new"}, {"format_version": None}, {"config": [1]}, {"config": None},
-        {"config": {"width": "wide"}}, {"config": {"width": {"of": 1}}}, {"config": {"width": -4}},
+        {"format_version": "new"},
+        {"format_version": None},
+        {"config": [1]},
+        {"config": None},
+        {"config": {"width": "wide"}},
+        {"config": {"width": {"of": 1}}},
+        {"config": {"width": -4}},
         {"config": {"heads": 0}},
     ],
-)  # fmt: skip
+)
 def test_nonsense_in_the_config(folder, change):
     edit(folder, lambda content: content.update(change))
     assert "config.json" in refusal(folder)
@@ -182,7 +233,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(clip, folder, monkeypatch):
     monkeypatch.setattr(checkpoints, "save_file", fill_disk)
     with pytest.raises(CheckpointError) as error:
         save_model(folder, "clip", clip)
-    assert re.search(r"No space left on device.*untouched. Free some space", str(error.value))
+    assert re.search(r"No space left on device.*unchanged. Free some disk space", str(error.value))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 

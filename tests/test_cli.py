@@ -5,20 +5,22 @@ import re
 import subprocess
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 from PIL import Image, ImageFont
 from tiny_model import save_tiny
 from torch import nn
 
-from minidalle2.cli import main
-from minidalle2.commands import results, train
-from minidalle2.commands.options import pick_device
+from minidalle2.commands import arguments, evaluate, results, train
+from minidalle2.commands.cli import main
 from minidalle2.dalle2 import Sampling
-from minidalle2.evaluation.shapes import report
-from minidalle2.pictures import load_png, wrap
+from minidalle2.priors.kinds import PRIORS
+from minidalle2.storage.devices import pick_device
+from minidalle2.storage.pictures import load_png, wrap
 from minidalle2.training import stages
-from minidalle2.training.loop import Step
+from minidalle2.training.run import Step
+from minidalle2.worlds.shapes.definition import SHAPES
 
 CIRCLE, TWO = "a small red circle", "A large blue square, left of a Star."
 
@@ -41,9 +43,11 @@ def test_draw_writes_a_picture_a_prompt_a_grid_and_a_manifest(weights, tmp_path,
     assert draw_with(weights, tmp_path, CIRCLE, TWO) == 0
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [
-        "0000_a_small_red_circle.png", "0001_a_large_blue_square_left_of_a_star.png",
-        "grid.png", "manifest.jsonl",
-    ]  # fmt: skip
+        "0000_a_small_red_circle.png",
+        "0001_a_large_blue_square_left_of_a_star.png",
+        "grid.png",
+        "manifest.jsonl",
+    ]
     lines = manifest(tmp_path)
     assert [(line["prompt"], line["seed"]) for line in lines] == [(CIRCLE, 0), (TWO, 0)]
     assert [line["file"] for line in lines] == names[:2]
@@ -65,8 +69,11 @@ def test_n_counts_seeds_up(weights, tmp_path):
     several, alone = tmp_path / "several", tmp_path / "alone"
     draw_with(weights, several, CIRCLE, "a green star", "-n", "2", "--seed", "5", "--size", "32")
     assert [(line["prompt"], line["seed"]) for line in manifest(several)] == [
-        (CIRCLE, 5), (CIRCLE, 6), ("a green star", 5), ("a green star", 6),
-    ]  # fmt: skip
+        (CIRCLE, 5),
+        (CIRCLE, 6),
+        ("a green star", 5),
+        ("a green star", 6),
+    ]
     draw_with(weights, alone, CIRCLE, "--seed", "6", "--size", "32")
     first, second = (load_png(several / f"000{i}_a_small_red_circle.png") for i in (0, 1))
     again = load_png(alone / "0000_a_small_red_circle.png")
@@ -89,14 +96,24 @@ def test_guidance_reaches_the_decoder(weights, tmp_path):
     assert (tmp_path / "1" / name).read_bytes() != (tmp_path / "6" / name).read_bytes()
 
 
+def test_guidance_zero_ignores_the_prompt(weights, tmp_path):
+    """Only one drawing is made, because CLIP would select by z_i, which depends on the prompt."""
+    assert draw_with(weights, tmp_path, CIRCLE, "a green star", "--guidance", "0") == 0
+    assert {line["settings"]["drawings"] for line in manifest(tmp_path)} == {1}
+    first, second = (load_png(tmp_path / line["file"]) for line in manifest(tmp_path))
+    assert (first - second).abs().max() < 1.5 / 127.5  # one grey level: rows of one batch
+
+
 def test_prompts_file_skips_blank_lines_and_comments(weights, tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_bytes("\ufeffa red circle\r\n\r\n  # no prompt\na café under a star\n".encode())
     out = tmp_path / "out"
     assert draw_with(weights, out, CIRCLE, "--prompts-file", str(file), "--size", "32") == 0
     assert [line["prompt"] for line in manifest(out)] == [
-        CIRCLE, "a red circle", "a café under a star",
-    ]  # fmt: skip
+        CIRCLE,
+        "a red circle",
+        "a café under a star",
+    ]
     assert (out / "0002_a_caf_under_a_star.png").exists()
 
 
@@ -111,8 +128,11 @@ def test_more_pictures_than_a_chunk_and_than_the_grid(weights, tmp_path, monkeyp
 def test_the_grid_shows_the_pictures_above_their_labels(weights, tmp_path):
     draw_with(weights, tmp_path, CIRCLE, "a red star", "-n", "3")
     grid, picture = load_png(tmp_path / "grid.png"), load_png(tmp_path / "0004_a_red_star.png")
-    rows = [top for top in range(grid.shape[1] - 128)
-            if (grid[:, top : top + 128, 152:280] == picture).all()]  # fmt: skip
+    rows = [
+        top
+        for top in range(grid.shape[1] - 128)
+        if (grid[:, top : top + 128, 152:280] == picture).all()
+    ]
     assert len(rows) == 1
     label = grid[:, rows[0] + 130 : rows[0] + 148, 12:140]
     assert (label < 0).any()  # ink
@@ -158,8 +178,13 @@ def test_help_reads_well(command, capsys):
 
 
 def test_help_does_not_wait_for_torch():
-    code = "import sys, minidalle2.cli as c; c.build_parser(); assert 'torch' not in sys.modules"
+    code = "import sys, minidalle2.commands.cli as c; c.build_parser(); assert 'torch' not in "
+    code += "sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_draw_offers_every_prior():
+    assert tuple(PRIORS) == arguments.PRIORS
 
 
 def test_auto_takes_the_best_device_that_is_there(monkeypatch):
@@ -190,7 +215,7 @@ calls, stop_in = [], ""
 @pytest.fixture
 def fake_training(monkeypatch):
     calls.clear()
-    monkeypatch.setattr(train, "train_stage", fake_stage)
+    monkeypatch.setattr(train, "steps_of", fake_stage)
     monkeypatch.setattr(train, "split_minutes", lambda names, m: {n: m / len(names) for n in names})
 
 
@@ -237,9 +262,37 @@ def test_ctrl_c_before_the_first_step(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(train, "train_stage", stop)
+    monkeypatch.setattr(train, "steps_of", stop)
     assert main(["train", "prior", "--out", str(tmp_path), "--device", "cpu"]) == 130
     assert "before prior had begun" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "loop"),
+    [
+        ((), "train_stage"),
+        (("--parts", "2"), "train_stage_at_scale"),
+        (("--recompute",), "train_stage_at_scale"),
+    ],
+)
+def test_the_plain_loop_trains_unless_an_option_needs_the_other(
+    tmp_path, monkeypatch, options, loop
+):
+    used = []
+
+    def recorded(name):
+        def steps(*arguments):
+            used.append((name, arguments[6:]))
+            yield Step(1, 1, 1.0, 1.0, 1e-3, 1.0, nn.Identity())
+
+        return steps
+
+    for name in ("train_stage", "train_stage_at_scale"):
+        monkeypatch.setattr(train, name, recorded(name))
+    command = ["train", "clip", "--out", str(tmp_path), "--device", "cpu", *options]
+    assert main(command) == 0
+    execution = train.Execution(2 if "--parts" in options else 1, "--recompute" in options)
+    assert used == [(loop, () if loop == "train_stage" else (execution,))]
 
 
 def test_train_names_the_stages_it_knows(tmp_path, capsys):
@@ -248,21 +301,37 @@ def test_train_names_the_stages_it_knows(tmp_path, capsys):
 
 
 ROWS = [
-    {"what": "prompts", "name": "two objects", "split": "seen", "n": 500,
-     "accuracy": 0.934, "low": 0.909, "high": 0.953},
-    {"what": "clip", "name": "image to text", "split": "pairs", "n": 512,
-     "accuracy": 0.87, "low": None, "high": None},
-]  # fmt: skip
+    {
+        "what": "prompts",
+        "name": "two objects",
+        "split": "seen",
+        "n": 500,
+        "accuracy": 0.934,
+        "low": 0.909,
+        "high": 0.953,
+    },
+    {
+        "what": "clip",
+        "name": "image to text",
+        "split": "pairs",
+        "n": 512,
+        "accuracy": 0.87,
+        "low": None,
+        "high": None,
+    },
+]
 
 
 def test_evaluate_prints_a_table_and_writes_json(tmp_path, monkeypatch, capsys):
     asked = types.SimpleNamespace()
 
-    def rows(folder, device, what, n, seed):
+    def rows(folder, device, what, n, seed, pictures):
         asked.call = (str(folder), device.type, what, n, seed)
+        assert pictures is None
         yield from ROWS
 
-    monkeypatch.setattr(report, "evaluate", rows)
+    shapes = replace(SHAPES, report=replace(SHAPES.report, evaluate=rows))
+    monkeypatch.setattr(evaluate, "definition", {"shapes": shapes}.get)
     file = tmp_path / "new" / "results.json"
     command = ["evaluate", "--weights", "w", "--what", "prompts,clip", "-n", "9", "--seed", "4"]
     assert main([*command, "--json", str(file), "--device", "cpu"]) == 0

@@ -6,16 +6,19 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-
 from tiny_model import NOTHING_SAME, TEXTS, trainable, unit
 
-from minidalle2.clip import info_nce
-from minidalle2.contrastive.decoupled import decoupled, decoupled_loss
-from minidalle2.contrastive.infoloob import (
-    SCALE, SHARPNESS, TwoDirections, infoloob, infoloob_loss, retrieved,
-)  # fmt: skip
-from minidalle2.contrastive.multi_positive import multi_positive, multi_positive_loss
-from minidalle2.contrastive.pairs import equal_captions
+from minidalle2.clip import equal_captions, info_nce
+from minidalle2.training.contrastive.decoupled import decoupled, decoupled_loss
+from minidalle2.training.contrastive.infoloob import (
+    SCALE,
+    SHARPNESS,
+    TwoDirections,
+    infoloob,
+    infoloob_loss,
+    retrieved,
+)
+from minidalle2.training.contrastive.multi_positive import multi_positive, multi_positive_loss
 
 
 @pytest.fixture

@@ -7,10 +7,18 @@ import torch
 from torch import nn
 
 from minidalle2.blocks.embeddings import TextEncoder
-from minidalle2.cluster import TRAININGS, Measured, Plan, Training, measure, ring_bytes, tables
-from minidalle2.paper import parameters
-from minidalle2.training.activations import Kept
-from minidalle2.training.execution import Execution, prepare
+from minidalle2.scale.activations import Kept
+from minidalle2.scale.cluster import (
+    TRAININGS,
+    Measured,
+    Plan,
+    Training,
+    measure,
+    ring_bytes,
+    tables,
+)
+from minidalle2.scale.paper import parameters
+from minidalle2.scale.recompute import recompute_activations
 
 PAGE = (Path(__file__).parent.parent / "docs" / "cluster.md").read_text(encoding="utf-8")
 
@@ -62,7 +70,7 @@ def test_recomputed_is_what_recomputing_keeps():
     with plain.counted():
         model(tokens)
     recomputing = TextEncoder(100, 16, 32, 3, 2)
-    prepare(recomputing, Execution(recompute=True))
+    recompute_activations(recomputing)
     kept = Kept(recomputing)
     with kept.counted():
         recomputing(tokens)
@@ -75,7 +83,7 @@ def test_recomputed_is_what_recomputing_keeps():
 def test_parts_fit_and_divide(monkeypatch):
     plan = Plan(Training("small", nn.Module, lambda model: None, batch=48, iterations=1), gpus=4)
     measured = Measured(1_000_000, 0, 0, 0)
-    monkeypatch.setattr("minidalle2.cluster.measure", lambda training: measured)
+    monkeypatch.setattr("minidalle2.scale.cluster.measure", lambda training: measured)
     room = 72e9 - plan.state
     assert plan.parts(int(room / 12.5)) == 1 and plan.parts(int(room / 5)) == 3
     assert plan.parts(int(room * 2)) == 0

@@ -6,7 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minidalle2.decoder import CHANNELS, Decoder, coordinates, decoder_loss, noisy_timesteps
+from minidalle2.decoder import (
+    CHANNELS,
+    Decoder,
+    coordinates,
+    decoder_draws,
+    decoder_loss,
+    decoder_loss_at,
+    noisy_timesteps,
+    timestep_probability,
+)
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, ddpm, last
 from minidalle2.diffusion.variance import split_variance, variance_loss
 from minidalle2.tokenizer import PAD
@@ -18,11 +27,13 @@ E = 12
 @pytest.fixture
 def inputs(tokenizer) -> dict[str, torch.Tensor]:
     return {
-        "x_t": torch.randn(3, 3, 32, 32), "t": torch.tensor([10, 500, 999]),
-        "z_i": F.normalize(torch.randn(3, E), dim=1), "tokens": tokenizer(TEXTS),
+        "x_t": torch.randn(3, 3, 32, 32),
+        "t": torch.tensor([10, 500, 999]),
+        "z_i": F.normalize(torch.randn(3, E), dim=1),
+        "tokens": tokenizer(TEXTS),
         "drop_image": torch.zeros(3, dtype=torch.bool),
         "drop_caption": torch.zeros(3, dtype=torch.bool),
-    }  # fmt: skip
+    }
 
 
 def answer(decoder: Decoder):
@@ -165,20 +176,27 @@ def test_z_i_is_scaled_to_unit_variance(decoder):
 # Guidance
 
 
-@pytest.mark.parametrize(("scale", "dropped"), [(1.0, False), (0.0, True)])
-def test_guidance_one_and_zero(decoder, inputs, scale, dropped):
-    """e-18: 1 is conditional; 0 is unconditional, without z_i and caption."""
-    denoise = decoder.denoiser(inputs["z_i"], inputs["tokens"], scale)
-    drops = {name: torch.full((3,), dropped) for name in ("drop_image", "drop_caption")}
-    expected = answer(decoder)(**{**inputs, **drops})
-    got = denoise(inputs["x_t"], inputs["t"])
-    torch.testing.assert_close(got[:, :CHANNELS], expected[:, :CHANNELS])
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
+def test_guidance_one_and_zero(decoder, inputs, scale):
+    """e-18: 1 is conditional, and 0 is fully unconditional, without z_i and caption. Other scales
+    guide all channels of the prediction and no channel of the variance."""
+    conditional, unconditional = (
+        answer(decoder)(
+            **{**inputs, **dict.fromkeys(("drop_image", "drop_caption"), torch.full((3,), drop))}
+        )
+        for drop in (False, True)
+    )
+    expected = unconditional + scale * (conditional - unconditional)
+    if scale > 0:
+        expected[:, CHANNELS:] = conditional[:, CHANNELS:]
+    got = decoder.denoiser(inputs["z_i"], inputs["tokens"], scale)(inputs["x_t"], inputs["t"])
+    torch.testing.assert_close(got, expected)
 
 
 def test_variance_is_not_guided(decoder, inputs):
-    """e-17: the last three channels are the conditional ones at any scale."""
+    """e-17: the last three channels are the conditional ones at any scale but 0."""
     variances, predictions = [], []
-    for scale in (0.0, 1.0, 4.0):
+    for scale in (0.5, 1.0, 4.0):
         out = decoder.denoiser(inputs["z_i"], inputs["tokens"], scale)(inputs["x_t"], inputs["t"])
         predictions.append(out[:, :CHANNELS])
         variances.append(out[:, CHANNELS:])
@@ -186,20 +204,20 @@ def test_variance_is_not_guided(decoder, inputs):
     assert (predictions[2] - predictions[1]).abs().max() > 1e-3
 
 
-def test_a_config_says_above_which_timestep_guidance_is(decoder, inputs):
-    """Below it, any scale is scale 1."""
-    late = Decoder(replace(decoder.config, guided_above=500)).eval()
-    late.load_state_dict(decoder.state_dict())
+def test_guidance_ends_below_a_share_of_the_timesteps(decoder, inputs):
+    """Below guided_above · T, any scale above 1 is scale 1. The share is one of T."""
 
-    def differs(model: Decoder, t: int) -> bool:
+    def differs(share: float, t: int) -> bool:
         state = inputs["x_t"], torch.full((3,), t)
         one, four = (
-            model.denoiser(inputs["z_i"], inputs["tokens"], scale)(*state) for scale in (1.0, 4.0)
+            decoder.denoiser(inputs["z_i"], inputs["tokens"], scale, share)(*state)
+            for scale in (1.0, 4.0)
         )
         return not torch.equal(one, four)
 
-    assert [differs(late, t) for t in (999, 500, 499, 0)] == [True, True, False, False]
-    assert all(differs(decoder, t) for t in (999, 0))
+    assert [differs(0.5, t) for t in (999, 500, 499, 0)] == [True, True, False, False]
+    assert [differs(0.25, t) for t in (250, 249)] == [True, False]
+    assert all(differs(0.0, t) for t in (999, 0))
 
 
 def test_unconditional_branch_sees_x_t(decoder, inputs, only_row_changes):
@@ -215,14 +233,21 @@ def test_sampling_makes_pictures(decoder, inputs, sampler):
     """DDIM ignores the learned variance, DDPM uses it; pixels stay in [-1, 1]."""
     denoise = decoder.denoiser(inputs["z_i"], inputs["tokens"], 2.0)
     states = (
-        ddim(decoder.diffusion, denoise, inputs["x_t"], 3, clip_to_image) if sampler == "ddim"
+        ddim(decoder.diffusion, denoise, inputs["x_t"], 3, clip_to_image)
+        if sampler == "ddim"
         else ddpm(decoder.diffusion, denoise, inputs["x_t"], 3, Noise([0, 1, 2]), clip_to_image)
-    )  # fmt: skip
+    )
     picture = last(states)
     assert picture.shape == (3, 3, 32, 32) and picture.abs().max() <= 1
 
 
 # Loss
+
+
+def with_pictures_of_4_px(decoder: Decoder) -> Decoder:
+    """Its loss draws noise of that size. Its forward is replaced, because the U-Net needs more."""
+    decoder.config = replace(decoder.config, image_size=4)
+    return decoder
 
 
 def black_and_white(n: int, size: int = 32) -> torch.Tensor:
@@ -249,7 +274,8 @@ def test_loss_is_mse_and_bound(decoder, tokenizer, monkeypatch):
         "forward",
         lambda x_t, t, *_: seen.append((x_t, t)) or 0.3 * torch.cat((x_t, x_t), 1),
     )
-    images = black_and_white(5, 2)
+    with_pictures_of_4_px(decoder)
+    images = black_and_white(5, 4)
     batch = (images, torch.randn(5, E), tokenizer(["a"] * 5))
     loss = decoder_loss(decoder, batch, torch.Generator().manual_seed(0))
     (x_t, t), diffusion = seen[0], decoder.diffusion
@@ -257,13 +283,15 @@ def test_loss_is_mse_and_bound(decoder, tokenizer, monkeypatch):
     prediction, fraction = split_variance(0.3 * torch.cat((x_t, x_t), 1), CHANNELS)
     squared = (prediction - diffusion.target_of(images, t, eps)) ** 2
     mse = (diffusion.x0_weight(t, squared) * squared).mean()
-    bound = variance_loss(diffusion, prediction, fraction, images, x_t, t)
+    probability = timestep_probability(t, 1000)
+    bound = variance_loss(diffusion, prediction, fraction, images, x_t, t, probability)
     torch.testing.assert_close(loss, mse + bound.mean(), rtol=1e-3, atol=1e-4)
 
 
 def test_right_answers_cost_nothing(decoder, tokenizer, monkeypatch):
     """The true x0, and -1 for the small variance: what is left is the bits of t = 0."""
-    images, diffusion = black_and_white(16, 2), decoder.diffusion
+    with_pictures_of_4_px(decoder)
+    images, diffusion = black_and_white(16, 4), decoder.diffusion
 
     def forward(x_t, t, *_):
         x0 = diffusion.target_of(images, t, diffusion.to_eps(images, x_t, t))
@@ -277,34 +305,67 @@ def test_right_answers_cost_nothing(decoder, tokenizer, monkeypatch):
 
 def test_drops_are_independent(decoder, tokenizer, monkeypatch):
     """e-19, e-44: z_i 10 %, caption 50 %, each its own draw, as is t; reproducible by seed."""
-    n, drops, times = 4000, [], []
+    with_pictures_of_4_px(decoder)
+    n, images_dropped, captions_dropped, times = 4000, [], [], []
     image_condition, encode_text = decoder.image_condition, decoder.encode_text
     monkeypatch.setattr(
-        decoder, "image_condition", lambda z, drop: drops.append(drop) or image_condition(z, drop)
+        decoder,
+        "image_condition",
+        lambda z, drop: images_dropped.append(drop) or image_condition(z, drop),
     )
     monkeypatch.setattr(
-        decoder, "encode_text", lambda x, drop: drops.append(drop) or encode_text(x[:1], drop[:1])
+        decoder,
+        "encode_text",
+        lambda x, drop: captions_dropped.append(drop) or encode_text(x[:1], drop[:1]),
     )
     monkeypatch.setattr(
-        decoder, "forward", lambda x_t, t, *_: times.append(t) or torch.zeros(n, 6, 2, 2)
+        decoder, "forward", lambda x_t, t, *_: times.append(t) or torch.zeros(n, 6, 4, 4)
     )
-    batch = (black_and_white(n, 2), torch.zeros(n, E), tokenizer(["a"]).expand(n, -1))
+    batch = (black_and_white(n, 4), torch.zeros(n, E), tokenizer(["a"]).expand(n, -1))
     a, b = (decoder_loss(decoder, batch, torch.Generator().manual_seed(0)) for _ in range(2))
-    image, caption = (drop.float() for drop in drops[:2])
+    image, caption = images_dropped[0].float(), captions_dropped[0].float()
     assert a == b
     assert image.mean().item() == pytest.approx(0.1, abs=0.015)
     assert caption.mean().item() == pytest.approx(0.5, abs=0.025)
     assert (image * caption).mean().item() == pytest.approx(0.05, abs=0.01)
     assert times[0].min() >= 0 and times[0].max() == 999
-    assert times[0].float().mean().item() == pytest.approx(1000 * 2 / 3, abs=15)
+    mean = 0.9 * 1000 * 2 / 3 + 0.1 * 1000 / 2
+    assert times[0].float().mean().item() == pytest.approx(mean, abs=15)
+
+
+def test_loss_is_the_loss_of_its_draws(decoder, inputs):
+    """The random numbers are drawn for the whole batch, and their rows belong to its rows."""
+    batch = (black_and_white(3), inputs["z_i"], inputs["tokens"])
+    draws = decoder_draws(decoder, 3, torch.Generator().manual_seed(0))
+    assert [len(draw) for draw in draws] == [3] * 4 and draws[1].shape == (3, 3, 32, 32)
+    loss = decoder_loss(decoder, batch, torch.Generator().manual_seed(0))
+    assert torch.equal(decoder_loss_at(decoder, batch, draws), loss)
+    rows = [
+        decoder_loss_at(
+            decoder, *(tuple(part[i : i + 1] for part in parts) for parts in (batch, draws))
+        )
+        for i in range(3)
+    ]
+    torch.testing.assert_close(torch.stack(rows).mean(), loss, rtol=1e-4, atol=1e-5)
 
 
 def test_later_timesteps_come_more_often():
-    """All of them do, and one twice as late twice as often."""
+    """Of nine in ten timesteps, one twice as late comes twice as often; the tenth is uniform."""
     t = noisy_timesteps(400_000, 20, torch.Generator().manual_seed(0))
     assert t.min() == 0 and t.max() == 19
     often = t.bincount() / len(t)
-    torch.testing.assert_close(often, (2 * torch.arange(20) + 1) / 400, atol=2e-3, rtol=0)
+    expected = 0.9 * (2 * torch.arange(20) + 1) / 400 + 0.1 / 20
+    torch.testing.assert_close(often, expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("timesteps", [20, 1000])
+def test_probability_of_a_timestep(timesteps):
+    """It is that of `noisy_timesteps`, so all add up to 1."""
+    t = torch.arange(timesteps)
+    probability = timestep_probability(t, timesteps)
+    expected = 0.9 * (2 * t + 1) / timesteps**2 + 0.1 / timesteps
+    torch.testing.assert_close(probability, expected)
+    assert probability.sum().item() == pytest.approx(1, abs=1e-5)
 
 
 def test_inputs_are_not_mutated(decoder, inputs):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from minidalle2.degradation import (
+from minidalle2.storage.pictures import to_uint8
+from minidalle2.training.degradation import (
     KERNEL,
     SIGMA,
     _random_blur,
@@ -18,8 +19,7 @@ from minidalle2.degradation import (
     bsr,
     gaussian_blur,
     jpeg,
-)  # fmt: skip
-from minidalle2.pictures import to_uint8
+)
 
 DEGRADATIONS = [blur, bsr, _random_blur, _random_resize, _random_noise, _random_jpeg]
 

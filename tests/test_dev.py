@@ -25,9 +25,15 @@ ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")  # constraints.txt must serve each
 VERSION = sys.version_info
 NEWER_GRAMMAR = (
-    ast.JoinedStr, ast.NamedExpr, ast.AnnAssign, ast.Nonlocal, ast.YieldFrom, ast.AsyncFunctionDef,
-    ast.Await, ast.Match,
-)  # fmt: skip
+    ast.JoinedStr,
+    ast.NamedExpr,
+    ast.AnnAssign,
+    ast.Nonlocal,
+    ast.YieldFrom,
+    ast.AsyncFunctionDef,
+    ast.Await,
+    ast.Match,
+)
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -240,9 +246,12 @@ def test_ctrl_c_waits_for_the_command():
         f"sys.exit(dev.run([sys.executable, '-c', {child!r}]))"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", parent], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", parent],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
     assert process.stdout.readline() == "ready\n"
     os.killpg(process.pid, signal.SIGINT)
     assert process.communicate(timeout=30)[0] == "saved\n" and process.returncode == 7
@@ -256,9 +265,11 @@ def ci_run(folder: Path, path: str) -> subprocess.CompletedProcess:
     shutil.copy(ROOT / ".ci/run", folder / ".ci/run")
     (folder / "dev.py").write_text("import sys; print(sys.argv[1:]); sys.exit(5)")
     return subprocess.run(
-        ["bash", str(folder / ".ci/run")], env={**os.environ, "PATH": path},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        ["bash", str(folder / ".ci/run")],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="bash")
@@ -288,7 +299,7 @@ EXTRAS = {
 
 DIRECT = [
     *CORE,
-    *(r for name in ("emoji", "lab", "classroom", "critters", "test") for r in EXTRAS[name]),
+    *(r for name in ("emoji", "lab", "classroom", "test") for r in EXTRAS[name]),
 ]
 DIRECT = [requirement for requirement in DIRECT if requirement.name != "minidalle2"]
 
@@ -343,15 +354,13 @@ def test_environment_file():
 
 
 def test_the_package_imports_only_core_dependencies():
-    """Teaching also needs the lab, two worlds what draws them; nothing else needs teaching."""
+    """Teaching also needs the lab, the emoji world what draws it; nothing else needs teaching."""
     modules = {"pillow": "PIL"}
     core = {modules.get(wanted.name, wanted.name) for wanted in CORE} | {"minidalle2"}
     lab = {wanted.name for wanted in EXTRAS["lab"]} | {"IPython"}
     for path in (ROOT / "minidalle2").rglob("*.py"):
         teaching = "teaching" in path.parts
         allowed = core | lab if teaching else core
-        if "critters" in path.parts:
-            allowed = core | {"dicebear", "dicebear_styles", "resvg_py"}
         if "emoji" in path.parts:
             allowed = core | {"resvg_py"}
         assert imported(tree_of(path)) <= allowed | sys.stdlib_module_names, path

@@ -1,4 +1,4 @@
-"""Two processes train as one does; run by torchrun, this file is what each of the two does."""
+"""Two processes train like one process. torchrun runs this file in each of the two processes."""
 
 import json
 import shutil
@@ -11,55 +11,79 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from minidalle2.autoregressive_prior import AutoregressivePriorConfig
-from minidalle2.clip import CLIP, CLIPConfig, clip_loss
+from minidalle2.clip import CLIP, CLIPConfig, clip_loss, contrast
 from minidalle2.decoder import DecoderConfig
 from minidalle2.prior import PriorConfig
-from minidalle2.regression_prior import RegressionPriorConfig
+from minidalle2.priors.autoregressive_prior import AutoregressivePriorConfig
+from minidalle2.priors.regression_prior import RegressionPriorConfig
+from minidalle2.scale import loop as scale_loop
+from minidalle2.scale.accumulation import contrasted
+from minidalle2.scale.distributed import (
+    first_goes_ahead,
+    is_first,
+    number,
+    own_rows,
+    processes,
+    synchronised,
+    together,
+)
+from minidalle2.scale.loop import ONE_PASS, Execution
 from minidalle2.tokenizer import END
 from minidalle2.training import loop, stages
-from minidalle2.training.accumulation import clip_loss_of_all
-from minidalle2.training.distributed import (
-    first_goes_ahead, is_first, number, share, synchronised, together,
-)  # fmt: skip
-from minidalle2.training.sizes import Sizes
+from minidalle2.training.jobs import rows_of
+from minidalle2.training.world import Sizes
 from minidalle2.worlds.shapes.world import Shapes
+from minidalle2.worlds.shards.world import Shards
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 TINY = Sizes(
     vocabulary=300,
     clip=CLIPConfig(embedding=12, width=16, heads=2, image_layers=1, text_layers=1),
-    prior=PriorConfig(clip_embedding=12, width=16, layers=1, heads=2),
     decoder=DecoderConfig(
-        clip_embedding=12, widths=(8, 8, 16), blocks=(1, 1, 1), attention=(False, False, True),
-        embedding=16, text_width=16, text_layers=1, text_heads=2,
+        clip_embedding=12,
+        widths=(8, 8, 16),
+        blocks=(1, 1, 1),
+        attention=(False, False, True),
+        embedding=16,
+        text_width=16,
+        text_layers=1,
+        text_heads=2,
     ),
-    autoregressive_prior=AutoregressivePriorConfig(
-        clip_embedding=12, buckets=16, width=16, layers=1, heads=2
-    ),
-    regression_prior=RegressionPriorConfig(clip_embedding=12, width=16),
-)  # fmt: skip
+    priors={
+        "prior": PriorConfig(clip_embedding=12, width=16, layers=1, heads=2),
+        "autoregressive_prior": AutoregressivePriorConfig(
+            clip_embedding=12, components=12, buckets=16, width=16, layers=1, heads=2
+        ),
+        "regression_prior": RegressionPriorConfig(clip_embedding=12, width=16),
+    },
+)
 CLIPS = Path("clip", "model.safetensors")
 RESUMED = ("clip", "prior", "decoder")
 
 
 def tiny(setattr=setattr) -> None:
-    """Small networks, few captions, and float32, in which alike is alike to seven digits."""
+    """Small networks, few captions, and float32, so that equal sums agree to seven digits."""
     for name, value in {"EMBEDDED": 1_000, "CAPTIONS": 200, "SHEETS": 1}.items():
         setattr(stages, name, value)
-    setattr(stages, "sizes_of", lambda world: TINY)
-    for module in (loop, stages):
+    for world in (Shapes, Shards):
+        setattr(world, "sizes", TINY)
+    for module in (loop, scale_loop, stages):
         setattr(module, "half_precision", lambda device: nullcontext())
 
 
 def train(stage: str, folder: Path, stop_at: int | None = None) -> list[float]:
-    """→ the loss of each step."""
+    """→ the loss of each step, by the plain loop in one process, by scale/loop.py in several."""
+    train_stage = stages.train_stage if processes() == 1 else scale_loop.train_stage
+    return losses_of(train_stage(stage, Shapes(), folder, "smoke", CPU), stop_at)
+
+
+def losses_of(steps, stop_at: int | None = None) -> list[float]:
     losses = []
-    for step in stages.train_stage(stage, Shapes(), folder, "smoke", CPU):
+    for step in steps:
         losses.append(step.loss)
         if step.step == stop_at:
-            break
+            steps.close()
     return losses
 
 
@@ -70,8 +94,8 @@ def gradients(parts: int) -> dict[str, torch.Tensor]:
     tokens = torch.randint(4, 300, (8, 6))
     tokens[:, -1] = END
     tokens[5] = tokens[7] = tokens[0]
-    loss = clip_loss if parts == 0 else clip_loss_of_all(parts)
-    batch = (images, tokens) if parts == 0 else share((images, tokens))
+    loss = contrasted(stages.embed_pairs, contrast, parts) if parts else clip_loss
+    batch = rows_of((images, tokens), own_rows(8)) if parts else (images, tokens)
     lossy = synchronised(clip, loss)
     lossy(batch, torch.Generator()).backward()
     return {name: parameter.grad for name, parameter in clip.named_parameters()}
@@ -93,7 +117,7 @@ def work(folder: Path) -> None:
         every |= {f"{stage}, resumed": train(stage, folder / "begun_by_one") for stage in RESUMED}
         for parts in (1, 2):
             save_file(gradients(parts), folder / f"gradients-{parts}-{number()}.safetensors")
-        for step in stages.train_stage("decoder", Shapes(), folder / "by_two", "smoke", CPU):
+        for step in scale_loop.train_stage("decoder", Shapes(), folder / "by_two", "smoke", CPU):
             raise AssertionError(f"a finished training made step {step.step}")
         (folder / f"losses-{number()}.json").write_text(json.dumps(every))
 
@@ -120,8 +144,12 @@ def launch(count: int, *command: str) -> subprocess.CompletedProcess:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
         [*torchrun, "--nproc-per-node", str(count), *command],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 
@@ -166,6 +194,22 @@ def test_gathered_features_have_the_gradient_of_one_process(folder, parts):
         assert found.keys() == expected.keys()
         for name, gradient in expected.items():
             torch.testing.assert_close(found[name], gradient, atol=1e-6 * largest, rtol=0)
+
+
+@pytest.mark.parametrize("stage", RESUMED)
+def test_both_loops_train_alike(folder, stage, tmp_path, monkeypatch):
+    """In one process and in one pass, the loops differ in nothing. Else they differ by rounding."""
+    tiny(monkeypatch.setattr)
+    found = {}
+    for execution in (ONE_PASS, Execution(parts=2, recompute=True)):
+        run = tmp_path / str(execution.parts)
+        shutil.copytree(folder / "alone", run, ignore=lambda *_: (stage,))
+        steps = scale_loop.train_stage(stage, Shapes(), run, "smoke", CPU, None, execution)
+        found[execution.parts] = losses_of(steps)
+    alone = losses(folder)[stage]
+    assert found[1] == alone
+    assert found[2][0] == pytest.approx(alone[0], rel=1e-5)
+    assert found[2] == pytest.approx(alone, rel=2e-3)
 
 
 def test_the_first_process_alone_saves_and_draws(folder):

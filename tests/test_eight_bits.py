@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minidalle2.training.eight_bits import SCALE, pack, unpack
+from minidalle2.storage.eight_bits import SCALE, pack, unpack
 
 
 def back(tensor: torch.Tensor) -> torch.Tensor:

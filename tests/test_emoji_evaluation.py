@@ -7,26 +7,45 @@ import torch
 import torch.nn.functional as F
 from tiny_model import save_tiny
 
-from minidalle2.cli import main
-from minidalle2.evaluation.emoji import copying, manipulations, report
-from minidalle2.evaluation.emoji.copying import NEAR, nearest
-from minidalle2.evaluation.emoji.judge import (
-    SIZE, Judge, JudgeConfig, judge_data, judge_loss, only_core, read,
-)  # fmt: skip
-from minidalle2.evaluation.emoji.labels import (
-    are_unlike, core_members, core_names, known_names, places_in, ranks, scored, styles_of,
-)  # fmt: skip
-from minidalle2.evaluation.emoji.naming import answer_ranks, embed_texts
-from minidalle2.evaluation.emoji.prompts import LANGUAGES, Drawn, judged, prompt_of, sample_rows
-from minidalle2.evaluation.emoji.worn import erased, moved, worn
-from minidalle2.evaluation.judging import load_judge
+from minidalle2.commands.cli import main
 from minidalle2.manipulations.inversion import Walk
-from minidalle2.training.checkpoints import save_model
+from minidalle2.storage.checkpoints import save_model
 from minidalle2.training.stages import train_stage
+from minidalle2.worlds.catalogue import load_judge
+from minidalle2.worlds.emoji.evaluation import copying, manipulations, report
+from minidalle2.worlds.emoji.evaluation.copying import NEAR, nearest
+from minidalle2.worlds.emoji.evaluation.naming import answer_ranks, embed_texts
+from minidalle2.worlds.emoji.evaluation.prompts import (
+    LANGUAGES,
+    Drawn,
+    judged,
+    prompt_of,
+    sample_rows,
+)
+from minidalle2.worlds.emoji.judge import (
+    SIZE,
+    Judge,
+    JudgeConfig,
+    judge_data,
+    judge_loss,
+    only_core,
+    read,
+)
+from minidalle2.worlds.emoji.labels import (
+    are_unlike,
+    core_members,
+    core_names,
+    known_names,
+    places_in,
+    ranks,
+    scored,
+    styles_of,
+)
 from minidalle2.worlds.emoji.names import drawings
 from minidalle2.worlds.emoji.splits import members, split_of
 from minidalle2.worlds.emoji.words import STYLES
 from minidalle2.worlds.emoji.world import Emoji
+from minidalle2.worlds.emoji.worn import erased, moved, worn
 
 CPU = torch.device("cpu")
 TINY = JudgeConfig(widths=(8, 8, 8, 8))
@@ -44,7 +63,7 @@ def test_the_judge_trains_on_no_held_out_drawing(monkeypatch):
         seen.append(rows)
         return torch.zeros(len(rows), 4, 8, 8)
 
-    monkeypatch.setattr("minidalle2.evaluation.emoji.judge.draw", record)
+    monkeypatch.setattr("minidalle2.worlds.emoji.judge.draw", record)
     _, names, styles = judge_data(len(members("train")), generator())
     rows = seen[0].tolist()
     assert len(rows) == 7_292 == len(set(rows))
@@ -140,14 +159,23 @@ def test_scores_are_counted_exactly_and_pairs_also_by_the_four_hands():
     pairs = scored("w", "a", "pairs", rows, name, style)
     found = {row["name"]: (row["accuracy"], row["n"]) for row in pairs}
     assert found == {
-        "name top-1, a": (0.5, 4), "name top-5, a": (0.75, 4), "style right, a": (0.75, 4),
-        "name top-1, a, four hands": (0.5, 2), "name top-5, a, four hands": (1.0, 2),
+        "name top-1, a": (0.5, 4),
+        "name top-5, a": (0.75, 4),
+        "style right, a": (0.75, 4),
+        "name top-1, a, four hands": (0.5, 2),
+        "name top-5, a, four hands": (1.0, 2),
         "style right, a, four hands": (0.5, 2),
-    }  # fmt: skip
+    }
     seen = list(scored("w", "a", "seen", rows, name, style))
     assert len(seen) == 3 and set(seen[0]) == {
-        "what", "name", "split", "n", "accuracy", "low", "high"
-    }  # fmt: skip
+        "what",
+        "name",
+        "split",
+        "n",
+        "accuracy",
+        "low",
+        "high",
+    }
 
 
 def test_the_answer_is_that_of_the_nearest_text():
@@ -252,8 +280,8 @@ def test_evaluate_writes_rows_and_sheets(weights, tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(manipulations, "WALK", Walk(2))
     monkeypatch.setattr(manipulations, "BATCH", 2)
     few, names = core_members("seen")[:8], core_names()[:40]
-    monkeypatch.setattr("minidalle2.evaluation.emoji.naming.core_names", lambda: names)
-    monkeypatch.setattr("minidalle2.evaluation.emoji.naming.core_members", lambda split: few)
+    monkeypatch.setattr("minidalle2.worlds.emoji.evaluation.naming.core_names", lambda: names)
+    monkeypatch.setattr("minidalle2.worlds.emoji.evaluation.naming.core_members", lambda split: few)
     command = ["evaluate", "--world", "emoji", "--weights", str(weights), "-n", "3"]
     command += ["--json", str(tmp_path / "r.json"), "--pictures", str(tmp_path / "sheets")]
     assert main([*command, "--device", "cpu"]) == 0, capsys.readouterr().err
@@ -279,7 +307,9 @@ def test_errors_say_what_would_work(tiny_dalle2, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("minidalle2.evaluation.judging.WEIGHTS", tmp_path)
     said = refused(capsys, "--world", "emoji", "--what", "probe")
     assert "can't evaluate 'probe'" in said and "judge,clip,prompts,copying" in said
-    assert "no weights for the world critters" in refused(capsys, "--world", "critters")
+    monkeypatch.setattr("minidalle2.commands.options.WEIGHTS", tmp_path)
+    said = refused(capsys, "--world", "emoji")
+    assert "no weights for the world emoji" in said and "train all --world emoji" in said
     assert "no world 'emojis'" in refused(capsys, "--world", "emojis")
     weights = save_tiny(tiny_dalle2, tmp_path / "w")
     said = refused(capsys, "--world", "emoji", "--weights", str(weights), "--device", "cpu")

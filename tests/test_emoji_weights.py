@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from minidalle2.dalle2 import DALLE2, WEIGHTS, Sampling
-from minidalle2.evaluation.emoji.labels import core_members, core_names, places_in, styles_of
-from minidalle2.evaluation.emoji.naming import answer_ranks, embed_drawings, embed_texts
-from minidalle2.evaluation.emoji.prompts import draw_rows, judged, real_pictures, sample_rows
-from minidalle2.evaluation.judging import load_judge
+from minidalle2.worlds.catalogue import load_judge
+from minidalle2.worlds.emoji.evaluation.naming import answer_ranks, embed_drawings, embed_texts
+from minidalle2.worlds.emoji.evaluation.prompts import draw_rows, judged, real_pictures, sample_rows
+from minidalle2.worlds.emoji.labels import core_members, core_names, places_in, styles_of
+from minidalle2.worlds.emoji.world import Emoji
 
 EMOJI = WEIGHTS / "emoji"
 RESULTS = Path(__file__).parent.parent / "docs" / "emoji_results.json"
@@ -67,6 +68,11 @@ def test_size_and_credits():
     assert "OpenMoji" in credits and "Twemoji" in credits
 
 
+def test_they_are_sampled_as_their_world_says(dalle2):
+    """sampling.json stands beside them, because guidance must end early for flat colours."""
+    assert dalle2.sampling == Emoji.sampling != Sampling()
+
+
 @pytest.mark.parametrize("language", ["English", "Chinese"])
 @pytest.mark.parametrize("split", ["seen", "pairs", "names"])
 def test_clip_names_real_drawings(dalle2, z_texts, split, language):
@@ -83,8 +89,9 @@ def test_the_judge_reads_real_drawings(judge, split):
     rows = sample_rows(core_members(split), 200, seed=9)
     reading = judged(judge, rows, real_pictures(rows))
     for metric, right in {
-        "name top-5": reading.name_rank < 5, "style right": reading.style_rank == 0
-    }.items():  # fmt: skip
+        "name top-5": reading.name_rank < 5,
+        "style right": reading.style_rank == 0,
+    }.items():
         assert share(right) >= least(reported("judge", f"{metric}, real drawings", split), 200)
 
 
@@ -94,8 +101,9 @@ def test_pictures_follow_their_prompts(drawn, judge, split, language):
     made = drawn(split, language)
     reading = judged(judge, made.rows, made.images)
     for metric, right in {
-        "name top-5": reading.name_rank < 5, "style right": reading.style_rank == 0
-    }.items():  # fmt: skip
+        "name top-5": reading.name_rank < 5,
+        "style right": reading.style_rank == 0,
+    }.items():
         assert share(right) >= least(reported("prompts", f"{metric}, {language}", split), N)
 
 

@@ -12,22 +12,38 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minidalle2.pictures import load_png
+from minidalle2.storage.pictures import load_png
 from minidalle2.worlds.emoji import world as emoji_world
 from minidalle2.worlds.emoji.backgrounds import (
-    CONTRAST, RGB, compose, contrast, rank_backgrounds, sample_backgrounds,
-)  # fmt: skip
+    CONTRAST,
+    RGB,
+    compose,
+    contrast,
+    rank_backgrounds,
+    sample_backgrounds,
+)
 from minidalle2.worlds.emoji.captions import (
-    CHINESE, caption, describe, keywords, kind_of, spoken, with_article,
-)  # fmt: skip
+    CHINESE,
+    caption,
+    describe,
+    keywords,
+    kind_of,
+    spoken,
+    with_article,
+)
 from minidalle2.worlds.emoji.drawings import pictures
 from minidalle2.worlds.emoji.export import export
 from minidalle2.worlds.emoji.jitter import jitter
 from minidalle2.worlds.emoji.names import drawings, names
 from minidalle2.worlds.emoji.near_misses import GROUP, sample_near_misses, sample_sheet
 from minidalle2.worlds.emoji.splits import (
-    SPLITS, held_out_names, held_out_pairs, hidden, members, split_of,
-)  # fmt: skip
+    SPLITS,
+    held_out_names,
+    held_out_pairs,
+    hidden,
+    members,
+    split_of,
+)
 from minidalle2.worlds.emoji.words import BACKGROUNDS, STYLES, WHITE
 from minidalle2.worlds.emoji.world import Emoji
 
@@ -112,8 +128,10 @@ def test_no_batch_of_training_shows_a_held_out_drawing(watched):
 
 def test_no_training_caption_tells_a_held_out_name():
     held_out = [n for n in names() if n.key in held_out_names()]
-    english = re.compile(rf"(?<![\w-])({'|'.join(re.escape(spoken(n.name)) for n in held_out)})"
-                         r"(?![\w-])")  # fmt: skip
+    english = re.compile(
+        rf"(?<![\w-])({'|'.join(re.escape(spoken(n.name)) for n in held_out)})"
+        r"(?![\w-])"
+    )
     chinese = [n.name_zh for n in held_out]
     for _, _, text in captions_of("train"):
         assert not english.search(text), text
@@ -130,8 +148,11 @@ def test_a_held_out_pair_is_never_said_in_training():
     for (name, style), _, text in captions_of("train"):
         said.setdefault(name.key, set()).update(s for s in STYLES if s in text)
         assert not (set(STYLES) - {style}) & set(re.findall("[a-z]+", text)) - words_of(name), text
-    assert not any(style in said.get(key, ()) for key, style in held_out_pairs().items()
-                   if style not in words_of(next(n for n in names() if n.key == key)))  # fmt: skip
+    assert not any(
+        style in said.get(key, ())
+        for key, style in held_out_pairs().items()
+        if style not in words_of(next(n for n in names() if n.key == key))
+    )
 
 
 def words_of(name) -> set[str]:
@@ -188,18 +209,35 @@ def test_says_all_names_style_and_background():
 
 @pytest.mark.parametrize(
     "name, article",
-    [("red apple", "a red apple"), ("octopus", "an octopus"), ("unicorn", "a unicorn"),
-     ("grapes", "grapes"), ("bread", "bread"), ("hourglass", "an hourglass"),
-     ("bus", "a bus"), ("glasses", "glasses"), ("sheaf of rice", "a sheaf of rice"),
-     ("woman with headscarf", "a woman with headscarf"), ("nest with eggs", "a nest with eggs"),
-     ("couple with heart", "a couple with heart"), ("dress", "a dress"), ("cactus", "a cactus"),
-     ("one-piece swimsuit", "a one-piece swimsuit"), ("three o'clock", "three o'clock"),
-     ("star-struck", "star-struck"), ("umbrella on ground", "an umbrella on ground"),
-     ("person with beard", "a person with beard"), ("crescent moon", "a crescent moon"),
-     ("face holding back tears", "a face holding back tears"),
-     ("women holding hands", "women holding hands"),
-     ("rhinoceros", "a rhinoceros"), ("ewe", "a ewe"), ("coral", "coral"), ("t-rex", "a t-rex")],
-)  # fmt: skip
+    [
+        ("red apple", "a red apple"),
+        ("octopus", "an octopus"),
+        ("unicorn", "a unicorn"),
+        ("grapes", "grapes"),
+        ("bread", "bread"),
+        ("hourglass", "an hourglass"),
+        ("bus", "a bus"),
+        ("glasses", "glasses"),
+        ("sheaf of rice", "a sheaf of rice"),
+        ("woman with headscarf", "a woman with headscarf"),
+        ("nest with eggs", "a nest with eggs"),
+        ("couple with heart", "a couple with heart"),
+        ("dress", "a dress"),
+        ("cactus", "a cactus"),
+        ("one-piece swimsuit", "a one-piece swimsuit"),
+        ("three o'clock", "three o'clock"),
+        ("star-struck", "star-struck"),
+        ("umbrella on ground", "an umbrella on ground"),
+        ("person with beard", "a person with beard"),
+        ("crescent moon", "a crescent moon"),
+        ("face holding back tears", "a face holding back tears"),
+        ("women holding hands", "women holding hands"),
+        ("rhinoceros", "a rhinoceros"),
+        ("ewe", "a ewe"),
+        ("coral", "coral"),
+        ("t-rex", "a t-rex"),
+    ],
+)
 def test_articles(name, article):
     assert with_article(name) == article
 
@@ -326,8 +364,10 @@ def test_near_misses_differ_in_one_thing():
     changes = Counter()
     for g in range(500):
         part = slice(GROUP * g, GROUP * (g + 1))
-        shown = [(drawings()[i], b) for i, b in
-                 zip(rows[part].tolist(), backgrounds[part].tolist(), strict=True)]  # fmt: skip
+        shown = [
+            (drawings()[i], b)
+            for i, b in zip(rows[part].tolist(), backgrounds[part].tolist(), strict=True)
+        ]
         assert len(set(shown)) == GROUP
         (name, style), background = shown[0]
         for (other, hand), ground in shown[1:]:
@@ -414,8 +454,10 @@ def test_fast_enough_to_train_from():
 
 def test_export_follows_the_imagefolder_convention(tmp_path):
     assert list(export("pairs", 70, 32, 0, tmp_path)) == [64, 70]
-    rows = [json.loads(line) for line in
-            (tmp_path / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]  # fmt: skip
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [row["file_name"] for row in rows] == [f"{i:06d}.png" for i in range(70)]
     assert set(rows[0]) == {"file_name", "text", "name", "style", "background", "license"}
     assert (tmp_path / "LICENSES" / "ATTRIBUTION.md").exists()

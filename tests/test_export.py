@@ -5,13 +5,19 @@ import json
 import pytest
 import torch
 
-from minidalle2.cli import main
-from minidalle2.pictures import load_png, save_png, to_uint8
+from minidalle2.commands.cli import main
+from minidalle2.storage.pictures import load_png, save_png, to_uint8
 from minidalle2.worlds.shapes.drawing import BACKGROUND_RGB, COLOUR_RGB, INK, RADII
 from minidalle2.worlds.shapes.export import export
 from minidalle2.worlds.shapes.scenes import (
-    BACKGROUNDS, COLOURS, HELD_OUT_COLOUR, SHAPES, SIZES, SPLITS, WORDS,
-)  # fmt: skip
+    BACKGROUNDS,
+    COLOURS,
+    HELD_OUT_COLOUR,
+    SHAPES,
+    SIZES,
+    SPLITS,
+    WORDS,
+)
 
 # Where a shape surely has ink, in radii from its centre; elsewhere the centre itself has.
 INSIDE = {"ring": (0.8, 0.0), "moon": (-0.5, 0.0)}
@@ -79,8 +85,12 @@ def test_a_shorter_export_leaves_no_picture_of_a_longer_one(tmp_path):
     (tmp_path / "mine.png").touch()
     run(tmp_path, n=4, size=16)
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [
-        "000000.png", "000001.png", "000002.png", "000003.png", "mine.png",
-    ]  # fmt: skip
+        "000000.png",
+        "000001.png",
+        "000002.png",
+        "000003.png",
+        "mine.png",
+    ]
 
 
 def test_large_pictures_are_drawn_a_few_at_a_time(tmp_path):

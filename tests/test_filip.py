@@ -6,14 +6,18 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-
 from tiny_model import NOTHING_SAME, TEXTS, trainable, unit
 
-from minidalle2.clip import info_nce
-from minidalle2.contrastive import filip
-from minidalle2.contrastive.filip import WEIGHT, Filip, filip_loss, token_likeness, words_of
-from minidalle2.contrastive.pairs import at_end, cosines, equal_captions, matching
+from minidalle2.clip import at_end, cosines, equal_captions, info_nce, matching
 from minidalle2.tokenizer import PAD, START
+from minidalle2.training.contrastive import filip
+from minidalle2.training.contrastive.filip import (
+    WEIGHT,
+    Filip,
+    filip_loss,
+    token_likeness,
+    words_of,
+)
 
 
 @pytest.fixture

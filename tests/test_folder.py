@@ -9,6 +9,7 @@ import random
 import struct
 import zlib
 from contextlib import suppress
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,12 +19,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minidalle2.cli import main
-from minidalle2.dalle2 import clean
-from minidalle2.pictures import to_uint8
+from minidalle2.commands.cli import main
+from minidalle2.priors.kinds import PRIORS
+from minidalle2.storage.decode import square
+from minidalle2.storage.pictures import to_uint8
+from minidalle2.tokenizer import clean
 from minidalle2.training import stages
-from minidalle2.training.loop import Recipe
-from minidalle2.worlds.folder.decode import square
+from minidalle2.training.embedded import Embedded
+from minidalle2.training.recipe import Recipe
+from minidalle2.training.world import Sizes
 from minidalle2.worlds.folder.metadata import Report, read_metadata
 from minidalle2.worlds.folder.world import OTHER_SPLITS, Folder, _held_out
 
@@ -89,11 +93,20 @@ def colours(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     ("mode", "form", "tolerance"),
     [
-        ("RGB", "PNG", 1), ("RGB", "JPEG", 12), ("RGB", "WEBP", 25), ("RGB", "BMP", 1),
-        ("RGB", "TIFF", 1), ("RGB", "PPM", 1), ("P", "PNG", 40), ("P", "GIF", 40),
-        ("RGBA", "PNG", 1), ("CMYK", "JPEG", 12), ("CMYK", "TIFF", 2), ("YCbCr", "JPEG", 12),
+        ("RGB", "PNG", 1),
+        ("RGB", "JPEG", 12),
+        ("RGB", "WEBP", 25),
+        ("RGB", "BMP", 1),
+        ("RGB", "TIFF", 1),
+        ("RGB", "PPM", 1),
+        ("P", "PNG", 40),
+        ("P", "GIF", 40),
+        ("RGBA", "PNG", 1),
+        ("CMYK", "JPEG", 12),
+        ("CMYK", "TIFF", 2),
+        ("YCbCr", "JPEG", 12),
     ],
-)  # fmt: skip
+)
 def test_modes_and_formats(mode, form, tolerance):
     left, right = colours(saved(two_colours(mode=mode), form))
     assert abs(left - LEFT).max() <= tolerance and abs(right - RIGHT).max() <= tolerance
@@ -178,11 +191,15 @@ def bomb(width=60_000, height=60_000) -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"no picture", saved(two_colours(), "PNG")[:200], saved(two_colours(), "JPEG")[:400],
-        saved(two_colours(), "EPS"), bomb(),
+        b"",
+        b"no picture",
+        saved(two_colours(), "PNG")[:200],
+        saved(two_colours(), "JPEG")[:400],
+        saved(two_colours(), "EPS"),
+        bomb(),
     ],
     ids=["empty", "text", "half a PNG", "half a JPEG", "a program", "a bomb"],
-)  # fmt: skip
+)
 def test_what_is_no_picture(data):
     with pytest.raises(ValueError, match="not a readable picture"):
         square(data, 128)
@@ -210,8 +227,11 @@ def test_jsonl_and_csv_say_the_same(tmp_path, opened):
         {"file_name": "deep/er/b.png", "text": "Zwölf 猫\tauf  dem Dach."},
     ]
     write(tmp_path / "j", lines)
-    write(tmp_path / "c", [], {line["file_name"]: (tmp_path / "j" / line["file_name"]).read_bytes()
-                               for line in lines})  # fmt: skip
+    write(
+        tmp_path / "c",
+        [],
+        {line["file_name"]: (tmp_path / "j" / line["file_name"]).read_bytes() for line in lines},
+    )
     (tmp_path / "c/metadata.jsonl").unlink()
     with open(tmp_path / "c/metadata.csv", "w", encoding="utf-8-sig", newline="") as file:
         writer = csv.DictWriter(file, ["text", "file_name"])
@@ -230,33 +250,52 @@ def test_everything_wrong_is_in_one_summary_and_nothing_is_fatal(tmp_path, opene
     good = lines_of(6)
     pictures = {line["file_name"]: saved(numbered(i), "PNG") for i, line in enumerate(good)}
     pictures |= {
-        "text.png": b"no picture", "half.jpg": saved(two_colours(), "JPEG")[:300],
-        "copy.png": pictures["0002.png"], "silent.png": saved(numbered(70), "PNG"),
-        "blank.png": saved(numbered(71), "PNG"), "unlisted.png": saved(numbered(72), "PNG"),
+        "text.png": b"no picture",
+        "half.jpg": saved(two_colours(), "JPEG")[:300],
+        "copy.png": pictures["0002.png"],
+        "silent.png": saved(numbered(70), "PNG"),
+        "blank.png": saved(numbered(71), "PNG"),
+        "unlisted.png": saved(numbered(72), "PNG"),
         "half_a_character.png": saved(numbered(73), "PNG"),
-    }  # fmt: skip
+    }
     bad = [
-        {"file_name": "text.png", "text": "x"}, {"file_name": "half.jpg", "text": "x"},
-        {"file_name": "copy.png", "text": "x"}, {"file_name": "silent.png"},
-        {"file_name": "blank.png", "text": " . "}, {"file_name": "gone.png", "text": "x"},
-        {"file_name": "./0001.png", "text": "again"}, {"file_name": "../secret.png", "text": "x"},
-        {"file_name": "/etc/x.png", "text": "x"}, {"file_name": "C:\\x.png", "text": "x"},
+        {"file_name": "text.png", "text": "x"},
+        {"file_name": "half.jpg", "text": "x"},
+        {"file_name": "copy.png", "text": "x"},
+        {"file_name": "silent.png"},
+        {"file_name": "blank.png", "text": " . "},
+        {"file_name": "gone.png", "text": "x"},
+        {"file_name": "./0001.png", "text": "again"},
+        {"file_name": "../secret.png", "text": "x"},
+        {"file_name": "/etc/x.png", "text": "x"},
+        {"file_name": "C:\\x.png", "text": "x"},
         {"file_name": "half_a_character.png", "text": "\ud800"},
-        {"file_name": "nul\0.png", "text": "x"}, {"file_name": "long" * 2000, "text": "x"},
-        {"text": "no name"}, {"file_name": 7, "text": "x"}, "{broken", "[" * 100_000, "[]", "",
-    ]  # fmt: skip
+        {"file_name": "nul\0.png", "text": "x"},
+        {"file_name": "long" * 2000, "text": "x"},
+        {"text": "no name"},
+        {"file_name": 7, "text": "x"},
+        "{broken",
+        "[" * 100_000,
+        "[]",
+        "",
+    ]
     (tmp_path / "secret.png").write_bytes(saved(numbered(99), "PNG"))
     world = opened(write(tmp_path / "f", good + bad, pictures))
     assert world.files == [line["file_name"] for line in good]
     summary = world.summary
     for part in (
-        "6 pictures to train on, 0 held out", "2 unreadable (text.png, half.jpg)",
-        "1 the same picture as another (copy.png)", "1 without a caption (silent.png)",
-        "1 with an empty caption (blank.png)", "1 without a line in the metadata (unlisted.png)",
-        "1 listed twice (0001.png)", "3 outside the folder (../secret.png, /etc/x.png, C:\\x.png)",
-        "3 missing (gone.png", "1 with a caption that is no Unicode text (half_a_character.png)",
+        "6 pictures to train on, 0 held out",
+        "2 unreadable (text.png, half.jpg)",
+        "1 the same picture as another (copy.png)",
+        "1 without a caption (silent.png)",
+        "1 with an empty caption (blank.png)",
+        "1 without a line in the metadata (unlisted.png)",
+        "1 listed twice (0001.png)",
+        "3 outside the folder (../secret.png, /etc/x.png, C:\\x.png)",
+        "3 missing (gone.png",
+        "1 with a caption that is not Unicode text (half_a_character.png)",
         "5 broken (metadata.jsonl line 20, metadata.jsonl line 21, metadata.jsonl line 22, …)",
-    ):  # fmt: skip
+    ):
         assert part in summary, (part, summary)
     assert len(summary) < 1500 and "nul?.png, longlonglong" in summary
     assert opened(tmp_path / "f").summary == summary  # from the cache, too
@@ -272,7 +311,7 @@ def test_few_pictures_warn(tmp_path, opened):
     ("make", "sentence"),
     [
         (lambda f: f.mkdir(), "no metadata.jsonl or metadata.csv"),
-        (lambda f: f.touch(), "is no folder"),
+        (lambda f: f.touch(), "is not a folder"),
         (lambda f: write(f, []), "its metadata is empty"),
         (lambda f: write(f, lines_of(2), {}), "no usable picture in .*: 2 missing"),
         (lambda f: write(f, lines_of(1), {"0000.png": b"x"}), "no usable picture .*1 unreadable"),
@@ -296,7 +335,7 @@ def test_metadata_that_is_no_text(tmp_path, opened):
         folder = write(tmp_path / name, [])
         (folder / "metadata.jsonl").unlink()
         (folder / name).write_bytes("file_name,text\na.png,Käse\n".encode("latin-1"))
-        with pytest.raises(ValueError, match="no UTF-8 text"):
+        with pytest.raises(ValueError, match="not UTF-8 text"):
             opened(folder)
 
 
@@ -304,7 +343,7 @@ values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
     max_leaves=5,
-)  # fmt: skip
+)
 names = st.sampled_from(["0000.png", "0001.png", ".", "..", "", "sub", "metadata.jsonl"]) | values
 json_lines = st.fixed_dictionaries({}, optional={"file_name": names, "text": values}).map(
     json.dumps
@@ -406,20 +445,28 @@ def test_pictures_go_with_their_captions(tmp_path, opened):
         assert [f"thing {red // 2}" for red in reds] == captions
 
 
+def embedded_for(recipe, world, clip=None, tokenizer=None):
+    """The embeddings that the job of a prior draws from."""
+    kind = replace(PRIORS["regression"], prepared=lambda config, z_i, z_t: None)
+    clip = clip or SimpleNamespace(config=SimpleNamespace(embedding=4))
+    setting = SimpleNamespace(
+        world=world, clip=clip, tokenizer=tokenizer, device="cpu", prefetch=lambda batches: batches
+    )
+    return stages.prior_job(kind, setting, recipe).draw.__self__
+
+
 @pytest.mark.parametrize("n, steps, thousands", [(40, 900, 1), (300, 900, 3), (300, 20, 1)])
-def test_a_prior_embeds_no_more_than_there_is(tmp_path, opened, monkeypatch, n, steps, thousands):
+def test_a_prior_embeds_no_more_than_there_is(tmp_path, opened, n, steps, thousands):
     """Eight passes over the training pictures, in thousands, all of which are among them."""
     world = opened(write(tmp_path / "f", lines_of(n)))
     clip = SimpleNamespace(
+        config=SimpleNamespace(embedding=4),
         parameters=lambda: iter([torch.zeros(1)]),
         encode_image=lambda images: torch.zeros(len(images), 4),
         encode_text=lambda tokens: torch.ones(len(tokens), 4),
     )
     tokenizer = SimpleNamespace(cut=lambda captions: torch.zeros(len(captions), 3))
-    monkeypatch.setattr(stages, "_tokenizer", lambda *_: tokenizer)
-    monkeypatch.setattr(stages, "_clip", lambda *_: clip)
-    recipe = Recipe(steps=steps, batch_size=50)
-    embedded = stages._embedded(world, tmp_path, torch.device("cpu"), recipe)
+    embedded = embedded_for(Recipe(steps=steps, batch_size=50), world, clip, tokenizer)
     assert len(embedded.z_i) == len(embedded.z_t) == len(embedded.captions) == 1_000 * thousands
     assert (embedded.z_i == 0).all() and (embedded.z_t == 1).all()
     drawn = set(embedded.captions)
@@ -429,12 +476,15 @@ def test_a_prior_embeds_no_more_than_there_is(tmp_path, opened, monkeypatch, n, 
 def test_a_long_training_takes_more_embeddings(monkeypatch):
     """Each some six to ten times."""
     asked = []
-    monkeypatch.setattr(stages, "embed", lambda world, clip, tokenizer, n: asked.append(n))
-    monkeypatch.setattr(stages, "_tokenizer", lambda *_: None)
-    monkeypatch.setattr(stages, "_clip", lambda *_: None)
-    endless = SimpleNamespace(enough=math.inf)
+
+    def embed(world, clip, tokenizer, n, prefetch):
+        asked.append(n)
+        return Embedded(None, None, [], tokenizer)
+
+    monkeypatch.setattr(stages, "embed", embed)
+    endless = SimpleNamespace(enough=math.inf, sizes=Sizes())
     for steps in (100, 4_000, 16_000):
-        stages._embedded(endless, None, None, Recipe(steps=steps, batch_size=256))
+        embedded_for(Recipe(steps=steps, batch_size=256), endless)
     assert asked == [25_600 // 6, stages.EMBEDDED, 409_600]
 
 
@@ -484,9 +534,11 @@ def test_the_same_folder_read_by_datasets(tmp_path, opened, monkeypatch):
     write(tmp_path / "mixed", lines, mixed)
     for name in ("shapes", "mixed"):
         theirs = datasets.load_dataset(
-            "imagefolder", data_dir=str(tmp_path / name), split="train",
+            "imagefolder",
+            data_dir=str(tmp_path / name),
+            split="train",
             cache_dir=str(tmp_path / "hf"),
-        )  # fmt: skip
+        )
         ours = opened(tmp_path / name)
         rows = {clean(row["text"]): row["image"] for row in theirs}
         assert len(rows) == len(theirs) and set(ours.captions) == set(rows)

@@ -1,26 +1,32 @@
-"""The GLIDE twin: blind to z_i wherever it is asked, and it goes on from the decoder."""
+"""GLIDE: it ignores z_i everywhere, and its training starts from the decoder."""
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_model import perturbed
-from tiny_model import save_tiny
+from tiny_model import perturbed, save_tiny
 
 from minidalle2 import decoder as decoder_module
-from minidalle2.clip import CLIP
-from minidalle2.decoder import Decoder, decoder_loss
-from minidalle2.glide import (
-    CaptionOnly, Glide, fed_with_text, load_twin, with_decoder, without_embedding,
-)  # fmt: skip
+from minidalle2.clip import CLIP, CLIPConfig
+from minidalle2.commands.release import release
+from minidalle2.decoder import Decoder, DecoderConfig, decoder_loss
+from minidalle2.storage.checkpoints import CheckpointError, load_model, save_model, save_tokenizer
 from minidalle2.tokenizer import empty_captions_like
 from minidalle2.training import stages
-from minidalle2.training.checkpoints import CheckpointError, save_model
+from minidalle2.training.glide import (
+    CaptionOnly,
+    Glide,
+    fed_with_text,
+    load_glide,
+    without_embedding,
+)
+from minidalle2.training.jobs import Job
 from minidalle2.training.recipes import PROFILES, recipe_of
-from minidalle2.training.release import release
-from minidalle2.training.sizes import Sizes
+from minidalle2.training.world import Sizes
+from minidalle2.worlds.emoji.world import Emoji
 from minidalle2.worlds.shapes.world import Shapes
 
 TEXTS = ["a red circle", "a large green star above a red square", "a"]
@@ -81,7 +87,7 @@ def test_without_embedding_is_the_decoder_with_z_i_dropped(decoder, caption_only
     assert not caption_only.training and caption_only.config is decoder.config
 
 
-def test_the_twin_begins_as_the_decoder_fed_with_z_t(glide, reading_as_clip, clip, tokenizer):
+def test_glide_begins_as_the_decoder_fed_with_z_t(glide, reading_as_clip, clip, tokenizer):
     """Captions end at different places, and some are dropped."""
     x_t, t, keep = torch.randn(3, 3, 32, 32), torch.tensor([5, 300, 999]), torch.zeros(3).bool()
     for drop in (keep, torch.tensor([False, True, False])):
@@ -110,81 +116,87 @@ def test_it_trains_as_the_decoder_does_with_fewer_captions_dropped(
     assert ours == pytest.approx(theirs, rel=1e-5)
 
 
-def test_the_machine_draws_with_the_twin(tiny_dalle2, glide, few_steps):
+def test_the_model_draws_with_glide(tiny_dalle2, glide, few_steps):
     one = replace(few_steps, drawings=1)
-    twin = with_decoder(tiny_dalle2, glide)
+    blind = replace(tiny_dalle2, decoder=glide)
 
     def draw(model, seed):
         z_i = unit(seed, 2)
-        made = model.generate(TEXTS[:2], [4, 5], one, stop_after="image32", image_embedding=z_i)
+        made = model.generate(TEXTS[:2], [4, 5], one, stop_after="image32", image_embeddings=z_i)
         return made.image32
 
-    assert torch.equal(draw(twin, 1), draw(twin, 2))
+    assert torch.equal(draw(blind, 1), draw(blind, 2))
     assert (draw(tiny_dalle2, 1) - draw(tiny_dalle2, 2)).abs().max() > 1e-3
-    whole = twin.generate(TEXTS[:2], [4, 5], one)  # the prior runs, and is of no matter
+    whole = blind.generate(TEXTS[:2], [4, 5], one)  # the prior runs, but changes nothing
     assert whole.image128.shape == (2, 3, 128, 128)
-    assert torch.equal(whole.image32, draw(twin, 1))
-    assert twin.clip is tiny_dalle2.clip and tiny_dalle2.decoder is not glide
+    assert torch.equal(whole.image32, draw(blind, 1))
+    assert blind.clip is tiny_dalle2.clip and tiny_dalle2.decoder is not glide
 
 
-def test_the_twin_is_kept_beside_the_decoder(tiny_dalle2, configs, tmp_path):
+def test_glide_is_kept_beside_the_decoder(tiny_dalle2, configs, tmp_path):
     run = save_tiny(tiny_dalle2, tmp_path / "run")
-    with pytest.raises(CheckpointError, match="no GLIDE twin.*`minidalle2 train glide --out"):
-        load_twin(run, tiny_dalle2)
+    with pytest.raises(CheckpointError, match="no GLIDE in .*`minidalle2 train glide --out"):
+        load_glide(run, tiny_dalle2)
     save_model(run / "glide", "glide", perturbed(Glide(configs.decoder)))
     release(run, tmp_path / "weights")
-    twin = load_twin(tmp_path / "weights", tiny_dalle2)
-    assert isinstance(twin.decoder, Glide) and not twin.decoder.training
+    loaded = load_glide(tmp_path / "weights", tiny_dalle2)
+    assert isinstance(loaded.decoder, Glide) and not loaded.decoder.training
+    assert loaded.clip is tiny_dalle2.clip and type(tiny_dalle2.decoder) is Decoder
     other = replace(configs.decoder, embedding=24)
     save_model(run / "glide", "glide", Glide(other))
-    with pytest.raises(CheckpointError, match="no twin of the decoder.*embedding=24.*train it"):
-        load_twin(run, tiny_dalle2)
+    with pytest.raises(CheckpointError, match="not fit the decoder.*embedding=24.*train it again"):
+        load_glide(run, tiny_dalle2)
 
 
 @pytest.fixture
-def small_world(configs, tokenizer, monkeypatch):
-    """Jobs of a tiny decoder with a level of 8 px, which CLIP's patches are compared with."""
+def folder(configs, tokenizer, tmp_path):
+    """A tokenizer, and a tiny CLIP with 8 patches a side."""
+    save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
     clip = perturbed(CLIP(replace(configs.clip, patch_size=4)))
-    decoder = replace(configs.decoder, widths=(8, 8, 8), blocks=(1, 1, 1))
-    decoder.attention = (False, False, True)
-    monkeypatch.setattr(stages, "_tokenizer", lambda folder: tokenizer)
-    monkeypatch.setattr(stages, "_clip", lambda folder, device: clip)
-    monkeypatch.setattr(stages, "sizes_of", lambda name: Sizes(decoder=decoder))
-    return clip
+    save_model(tmp_path / "clip", "clip", clip)
+    return tmp_path
 
 
-def test_the_twin_has_the_design_of_the_decoder_beside_it(
-    small_world, configs, tmp_path, monkeypatch
-):
-    cpu, recipe = torch.device("cpu"), recipe_of("shapes", "laptop", "glide")
-    decoder = stages.decoder_job(Shapes(), tmp_path, cpu, recipe).model.decoder
-    save_model(tmp_path / "decoder", "decoder", decoder)
-    monkeypatch.setattr(stages, "sizes_of", lambda name: Sizes(decoder=configs.decoder))
-    twin = stages.glide_job(Shapes(), tmp_path, cpu, recipe)
-    assert twin.core(twin.model).config == decoder.config != configs.decoder
+@pytest.fixture
+def of_8_px(configs) -> DecoderConfig:
+    """A tiny decoder with a level of 8 px, which CLIP's patches are compared with."""
+    attention = (False, False, True)
+    return replace(configs.decoder, widths=(8, 8, 8), blocks=(1, 1, 1), attention=attention)
 
 
-def test_the_stage_goes_on_from_the_decoder_without_z_i(small_world, tmp_path):
-    made, recipe = {}, recipe_of("shapes", "laptop", "glide")
-    cpu = torch.device("cpu")
+def job_of(stage: str, folder: Path, config: DecoderConfig) -> Job:
+    world = Shapes()
+    world.sizes = Sizes(decoder=config)
+    setting = stages.Setting(world, folder, torch.device("cpu"))
+    return stages.make_job(stage, setting, recipe_of(world.recipes, "laptop", stage))
+
+
+def test_glide_has_the_design_of_the_decoder_beside_it(folder, configs, of_8_px):
+    decoder = job_of("decoder", folder, of_8_px).model.decoder
+    save_model(folder / "decoder", "decoder", decoder)
+    glides = job_of("glide", folder, configs.decoder)
+    assert glides.kept(glides.model).config == decoder.config != configs.decoder
+
+
+def test_the_stage_goes_on_from_the_decoder_without_z_i(folder, of_8_px):
     with pytest.raises(CheckpointError, match="no decoder checkpoint"):
-        stages.glide_job(Shapes(), tmp_path, cpu, recipe)
-    made["decoder"] = stages.decoder_job(Shapes(), tmp_path, cpu, recipe)
-    perturbed(made["decoder"].model)
-    save_model(tmp_path / "decoder", "decoder", made["decoder"].model.decoder)
-    made["glide"] = stages.glide_job(Shapes(), tmp_path, cpu, recipe)
-    ours, twins = made["decoder"], made["glide"]
-    assert isinstance(twins.core(twins.model), Glide)
-    assert type(ours.core(ours.model)) is Decoder
-    started = twins.core(twins.model).state_dict()
-    decoders, clips = ours.model.decoder.state_dict(), small_world.text_tower
+        job_of("glide", folder, of_8_px)
+    ours = job_of("decoder", folder, of_8_px)
+    perturbed(ours.model)
+    save_model(folder / "decoder", "decoder", ours.model.decoder)
+    glides = job_of("glide", folder, of_8_px)
+    assert isinstance(glides.kept(glides.model), Glide)
+    assert type(ours.kept(ours.model)) is Decoder
+    started = glides.kept(glides.model).state_dict()
+    decoders = ours.model.decoder.state_dict()
+    clips = load_model(folder / "clip", "clip", CLIPConfig, CLIP).text_tower
     reading = {k for k in started if k.startswith("text_encoder.")}
     assert started.keys() - decoders.keys() == {"projection.weight"}
     assert torch.equal(started["projection.weight"], clips.projection.weight)
     for k in decoders:
         came = clips.state_dict()[k.removeprefix("text_")] if k in reading else decoders[k]
         assert torch.equal(started[k], came), k
-    batch, same = (job.data(4, seeded(1)) for job in (ours, twins))
+    batch, same = (job.data(4, seeded(1)) for job in (ours, glides))
     assert all(torch.equal(a, b) for a, b in zip(batch, same, strict=True))
     images, z_i, tokens, patches = batch
     others = (images, z_i.roll(1, 0), tokens, patches)
@@ -193,12 +205,14 @@ def test_the_stage_goes_on_from_the_decoder_without_z_i(small_world, tmp_path):
         first, second = (job.loss(job.model, given, seeded(2)).item() for given in (batch, others))
         return abs(first - second)
 
-    assert change(twins) == 0 and change(ours) > 1e-6
+    assert change(glides) == 0 and change(ours) > 1e-6
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_there_is_a_recipe_for_each_world(profile):
-    for world in ("shapes", "emoji"):
-        twins, decoders = (recipe_of(world, profile, stage) for stage in ("glide", "decoder"))
-        assert twins.steps <= decoders.steps
+    for world in (Shapes, Emoji):
+        glides, decoders = (
+            recipe_of(world.recipes, profile, stage) for stage in ("glide", "decoder")
+        )
+        assert glides.steps <= decoders.steps
     assert "glide" in stages.STAGES and "glide" not in stages.ALL

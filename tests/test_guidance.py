@@ -16,7 +16,7 @@ def test_scale_convention(scale, expected):
     assert guide(torch.tensor(3.0), torch.tensor(1.0), scale).item() == expected
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.0, 1.25, 4.0])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.25, 4.0])
 def test_only_the_prediction_is_guided(scale):
     """e-17: with 2 prediction channels, the third, a variance, stays the conditional one."""
     answer = guided(lambda x, t: C, lambda x, t: U, scale, channels=2)(None, None)
@@ -32,6 +32,25 @@ def test_scale_one_asks_once():
         raise AssertionError("the unconditional network was asked")
 
     assert torch.equal(guided(lambda x, t: C, never, 1.0, 2)(None, None), C)
+
+
+@pytest.mark.parametrize("above", [0, 500])
+def test_scale_zero_is_fully_unconditional(above):
+    """Prediction and variance are both unconditional, at every t, and cost one evaluation."""
+
+    def never(x, t):
+        raise AssertionError("the conditional network was asked")
+
+    unconditional = guided(never, lambda x, t: U, 0.0, channels=2, above=above)
+    assert all(torch.equal(unconditional(None, torch.tensor([t])), U) for t in (999, 500, 0))
+
+
+@pytest.mark.parametrize("t", [999, 500, 499, 0])
+def test_a_weakened_condition_stays_weak_at_every_t(t):
+    """`above` limits only guidance that amplifies (s > 1)."""
+    denoise = guided(lambda x, t: C, lambda x, t: U, 0.5, channels=2, above=500)
+    expected = guide(C, U, 0.5)[0, :2].tolist()
+    assert denoise(None, torch.tensor([t]))[0, :2].tolist() == expected
 
 
 @pytest.mark.parametrize(("t", "asked"), [(999, True), (500, True), (499, False), (0, False)])

@@ -8,25 +8,39 @@ import torch
 import torch.nn.functional as F
 from tiny_model import save_tiny
 
-from minidalle2.clip import CLIP, CLIPConfig, ImageTower, TwoTowers, contrast
-from minidalle2.convolutional_tower import ConvolutionalTower, PlacedTower, mean_and_deviation
+from minidalle2.blocks.convolutional_towers import (
+    LayoutTower,
+    StyleTower,
+    mean_and_deviation,
+)
+from minidalle2.clip import CLIP, CLIPConfig, ImageEnsemble, ImageTower, contrast
+from minidalle2.commands.release import release
+from minidalle2.scale.accumulation import contrasted
+from minidalle2.storage.checkpoints import CheckpointError, load_model, save_model
+from minidalle2.storage.eight_bits import pack
 from minidalle2.tokenizer import END
-from minidalle2.training import stages
-from minidalle2.training.checkpoints import CheckpointError, load_model, save_model
-from minidalle2.training.eight_bits import pack
-from minidalle2.training.locked_text import locked_loss, locked_loss_of_all, with_second_tower
-from minidalle2.training.release import release
-from minidalle2.training.sizes import sizes_of
+from minidalle2.training import second_tower, stages
+from minidalle2.training.second_tower import with_second_tower
+from minidalle2.worlds.emoji.world import Emoji
 from minidalle2.worlds.shapes.world import Shapes
 
 WIDTHS = (8, 16, 24, 32)
 CPU = torch.device("cpu")
 
 
+def second_tower_loss(clip: CLIP, batch: second_tower.Batch, generator: torch.Generator):
+    return second_tower.compare(clip, *second_tower.embed(clip, batch))
+
+
+def job_of(folder):
+    recipe = stages.planned_recipe(Shapes(), "smoke", "image_tower", None)
+    return stages.make_job("image_tower", stages.Setting(Shapes(), folder, CPU), recipe)
+
+
 @pytest.fixture
-def tower() -> ConvolutionalTower:
+def tower() -> StyleTower:
     torch.manual_seed(0)
-    return ConvolutionalTower(WIDTHS, embedding=12)
+    return StyleTower(WIDTHS, embedding=12)
 
 
 @pytest.fixture
@@ -81,8 +95,8 @@ def test_both_what_and_how_reach_the_embedding(tower, images):
 
 
 def test_the_config_says_which_tower(configs, tmp_path):
-    clips = [CLIP(replace(configs.clip, image_widths=widths)) for widths in ((), WIDTHS)]
-    assert [type(clip.image_tower) for clip in clips] == [ImageTower, TwoTowers]
+    clips = [CLIP(replace(configs.clip, style_widths=widths)) for widths in ((), WIDTHS)]
+    assert [type(clip.image_tower) for clip in clips] == [ImageTower, ImageEnsemble]
     for clip in clips:
         save_model(tmp_path, "clip", clip)
         loaded = load_model(tmp_path, "clip", CLIPConfig, CLIP)
@@ -90,9 +104,16 @@ def test_the_config_says_which_tower(configs, tmp_path):
         assert loaded.config == clip.config
     save_model(tmp_path, "clip", clips[0])
     content = json.loads((tmp_path / "config.json").read_text())
-    del content["config"]["image_widths"]  # as saved before there was a choice
+    del content["config"]["style_widths"], content["config"]["layout_widths"]
+    for first_format in ({}, {"image_widths": []}):  # before and after there was a choice
+        content["format_version"] = 1
+        older = content | {"config": content["config"] | first_format}
+        (tmp_path / "config.json").write_text(json.dumps(older))
+        assert load_model(tmp_path, "clip", CLIPConfig, CLIP).config == clips[0].config
+    save_model(tmp_path, "clip", clips[1])
+    content["config"]["image_widths"] = list(WIDTHS)
     (tmp_path / "config.json").write_text(json.dumps(content))
-    assert load_model(tmp_path, "clip", CLIPConfig, CLIP).config == clips[0].config
+    assert load_model(tmp_path, "clip", CLIPConfig, CLIP).config == clips[1].config
 
 
 # Its training
@@ -127,9 +148,9 @@ def test_the_loss_is_clips_and_the_distance_to_the_earlier_tower(pair, batch):
     images, tokens, z_t, earlier = batch
     z_i = F.normalize(clip.image_tower.second(images), dim=-1)
     expected = contrast(clip, z_i, z_t, tokens) + 1 - (z_i * earlier).sum(1).mean()
-    found = locked_loss(clip, batch, torch.Generator())
+    found = second_tower_loss(clip, batch, torch.Generator())
     torch.testing.assert_close(found, expected)
-    there = locked_loss(clip, (images, tokens, z_t, z_i.detach()), torch.Generator())
+    there = second_tower_loss(clip, (images, tokens, z_t, z_i.detach()), torch.Generator())
     torch.testing.assert_close(found - there, 1 - F.cosine_similarity(z_i, earlier).mean())
 
 
@@ -137,12 +158,13 @@ def test_the_loss_is_clips_and_the_distance_to_the_earlier_tower(pair, batch):
 def test_parts_have_the_gradient_of_the_whole(pair, batch, parts):
     _, clip = pair
     found = []
-    for loss in (locked_loss, locked_loss_of_all(parts)):
+    for loss in (second_tower_loss, contrasted(second_tower.embed, second_tower.compare, parts)):
         clip.zero_grad()
         value = loss(clip, batch, torch.Generator())
         value.backward()
-        found.append((value, {k: p.grad.clone() for k, p in clip.named_parameters()
-                              if p.requires_grad}))  # fmt: skip
+        found.append(
+            (value, {k: p.grad.clone() for k, p in clip.named_parameters() if p.requires_grad})
+        )
     (whole, gradients), (value, in_parts) = found
     torch.testing.assert_close(value, whole)
     largest = max(g.abs().max() for g in gradients.values())
@@ -178,40 +200,46 @@ def test_the_stage_leaves_all_else_and_takes_clips_place(folder, tiny_dalle2, tm
 
 
 def test_a_second_tower_of_convolutions_is_refused(folder):
-    with_two = with_second_tower(stages._clip(folder, CPU), WIDTHS)
-    for clip in (with_two, CLIP(CLIPConfig(image_layers=0, image_widths=(8, 8, 8)))):
+    with_two = with_second_tower(stages.Setting(Shapes(), folder, CPU).clip, WIDTHS)
+    for clip in (with_two, CLIP(CLIPConfig(image_layers=0, layout_widths=(8, 8, 8)))):
         save_model(folder / "clip", "clip", clip)
-        with pytest.raises(CheckpointError, match="has an image tower of convolutions already"):
-            recipe = stages.recipe_of("shapes", "smoke", "clip")
-            stages.image_tower_job(Shapes(), folder, CPU, recipe)
+        with pytest.raises(CheckpointError, match="has a convolutional image tower already"):
+            job_of(folder)
 
 
 def test_no_image_tower_at_all_is_refused():
-    with pytest.raises(ValueError, match="give image_layers, image_widths or both"):
-        CLIP(CLIPConfig(image_layers=0))
+    with pytest.raises(ValueError, match="exactly one of image_layers .* and layout_widths"):
+        CLIPConfig(image_layers=0)
+
+
+def test_both_convolutional_towers_at_once_are_refused():
+    with pytest.raises(ValueError, match="exactly one of image_layers .* and layout_widths"):
+        CLIPConfig(layout_widths=(8, 8, 8))
+    with pytest.raises(ValueError, match="style_widths .* need image_layers, not layout_widths"):
+        CLIPConfig(image_layers=0, layout_widths=(8, 8, 8), style_widths=WIDTHS)
 
 
 def test_places_are_told_apart():
     """What stands left and right, exchanged, is the same on the average, but not in z_i."""
     torch.manual_seed(0)
-    clip = CLIP(CLIPConfig(image_layers=0, image_widths=(8, 16, 24)))
-    assert type(clip.image_tower) is PlacedTower
+    clip = CLIP(CLIPConfig(image_layers=0, layout_widths=(8, 16, 24)))
+    assert type(clip.image_tower) is LayoutTower
     images = torch.rand(3, 3, 32, 32) * 2 - 1
     z_i, patches = clip.encode_patches(images)
     assert z_i.shape == (3, 128) and torch.equal(z_i, clip.encode_image(images))
-    assert patches.shape == (3, 64, clip.config.patch_width) == (3, 64, 16)
+    assert patches.shape == (3, 64, clip.image_tower.patch_width) == (3, 64, 16)
     torch.testing.assert_close(z_i.norm(dim=-1), torch.ones(3))
     rolled = clip.encode_image(images.roll(16, dims=3))
     assert (z_i * rolled).sum(-1).max() < 0.9
 
 
 def test_the_shapes_have_convolutions_and_the_emoji_a_transformer():
-    towers = {name: type(CLIP(sizes_of(name).clip).image_tower) for name in ("shapes", "emoji")}
-    assert towers == {"shapes": PlacedTower, "emoji": ImageTower}
+    towers = {world.name: type(CLIP(world.sizes.clip).image_tower) for world in (Shapes, Emoji)}
+    assert towers == {"shapes": LayoutTower, "emoji": ImageTower}
 
 
 def test_the_stage_sees_what_clip_sees(folder, tiny_dalle2):
-    job = stages.image_tower_job(Shapes(), folder, CPU, stages.recipe_of("shapes", "smoke", "clip"))
+    job = job_of(folder)
     images, tokens, z_t, earlier = job.data(4, torch.Generator().manual_seed(0))
     clip = tiny_dalle2.clip
     torch.testing.assert_close(z_t, clip.encode_text(tokens), atol=2e-2, rtol=0)  # bfloat16
@@ -225,7 +253,7 @@ def test_it_learns(pair, batch):
     optimizer = torch.optim.AdamW([p for p in clip.parameters() if p.requires_grad], 3e-3)
     losses = []
     for _ in range(30):
-        loss = locked_loss(clip, batch, torch.Generator())
+        loss = second_tower_loss(clip, batch, torch.Generator())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -27,9 +27,13 @@ def call(*command: str | Path, cwd: Path, **variables: str) -> str:
     """stdout of a command that must succeed, run as if outside the repository."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env={**kept, **variables},
-        capture_output=True, text=True, encoding="utf-8",
-    )  # fmt: skip
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**kept, **variables},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
     assert done.returncode == 0, f"{command} failed\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
@@ -78,14 +82,24 @@ def test_plain_install_draws_outside_the_repository(wheel, tmp_path):
     pip = (sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site)
     call(*pip, wheel, cwd=work)
     where = call(
-        sys.executable, "-c", "import minidalle2; print(minidalle2.__path__[0])",
-        cwd=work, PYTHONPATH=str(site),
-    )  # fmt: skip
+        sys.executable,
+        "-c",
+        "import minidalle2; print(minidalle2.__path__[0])",
+        cwd=work,
+        PYTHONPATH=str(site),
+    )
     assert Path(where.strip()) == site / "minidalle2"
     call(
-        sys.executable, "-m", "minidalle2", "draw", "a large red circle", "--out", "made",
-        cwd=work, PYTHONPATH=str(site),
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "minidalle2",
+        "draw",
+        "a large red circle",
+        "--out",
+        "made",
+        cwd=work,
+        PYTHONPATH=str(site),
+    )
     (line,) = (work / "made/manifest.jsonl").read_text(encoding="utf-8").splitlines()
     assert (work / "made" / json.loads(line)["file"]).is_file()
     assert (work / "made/grid.png").is_file()

@@ -9,23 +9,30 @@ from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.sampling import Noise
 from minidalle2.diffusion.schedule import Schedule, at, cosine_betas, linear_betas, spaced_timesteps
 from minidalle2.manipulations.inversion import (
-    Latents, Walk, decode, decoder_noise, error_against_steps, invert, psnr,
-)  # fmt: skip
+    Latents,
+    Walk,
+    decode,
+    decoder_noise,
+    error_against_steps,
+    invert,
+    psnr,
+)
 from minidalle2.tokenizer import END, START
 
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
+LOWEST = 20  # where sampling ends, as the decoder's does
 CLIP = SimpleNamespace(encode_image=lambda images: torch.eye(len(images), 4))
 
 
 class Oracle:
-    """Stands where the decoder does; notes all that it is asked."""
+    """Takes the place of the decoder, and records its conditions and timesteps."""
 
     def __init__(self, diffusion, denoise):
         self.diffusion, self.denoise = diffusion, denoise
         self.heard, self.bound = [], []
 
-    def denoiser(self, z_i, tokens, scale):
-        self.bound.append((z_i, tokens, scale))
+    def denoiser(self, z_i, tokens, scale, guided_above=0.0):
+        self.bound.append((z_i, tokens, scale, guided_above))
 
         def denoise(x_t, t):
             self.heard.append(t[0].item())
@@ -36,7 +43,7 @@ class Oracle:
 
 def gaussian(deviation: float, target: str = "x0") -> Oracle:
     """The perfect denoiser of pixels from N(0, deviation²): linear in x_t."""
-    diffusion = Diffusion(Schedule(cosine_betas(1000)), target)
+    diffusion = Diffusion(Schedule(cosine_betas(1000)), target, LOWEST)
 
     def denoise(x_t, t):
         signal, noise = at(diffusion.schedule.signal, t, x_t), at(diffusion.schedule.noise, t, x_t)
@@ -50,7 +57,7 @@ def gaussian(deviation: float, target: str = "x0") -> Oracle:
 def test_exact_where_the_noise_is_known(steps):
     """With a constant answer x_T is what the forward process makes of it, at any step count."""
     eps = torch.randn(IMAGES.shape)
-    oracle = Oracle(Diffusion(Schedule(linear_betas(1000)), "eps"), lambda x_t, t: eps)
+    oracle = Oracle(Diffusion(Schedule(linear_betas(1000)), "eps", LOWEST), lambda x_t, t: eps)
     latents = invert(CLIP, oracle, IMAGES, Walk(steps, refinements=0))
     expected = oracle.diffusion.add_noise(IMAGES, torch.tensor([999, 999]), eps)
     torch.testing.assert_close(latents.x_T, expected, atol=1e-5, rtol=0)
@@ -89,19 +96,19 @@ def test_up_and_down_are_the_same_timesteps(refinements):
     latents = invert(CLIP, oracle, IMAGES, walk)
     up, oracle.heard = oracle.heard, []
     decode(oracle, latents, walk)
-    assert oracle.heard == spaced_timesteps(1000, 9, lowest=20).tolist()
-    assert oracle.heard[0] == 999 and oracle.heard[-1] == 20
+    assert oracle.heard == spaced_timesteps(1000, 9, LOWEST).tolist()
+    assert oracle.heard[0] == 999 and oracle.heard[-1] == LOWEST
     assert up == [t for t in reversed(oracle.heard) for _ in range(1 + refinements)]
 
 
 def test_up_and_down_have_the_same_condition():
     """z_i of CLIP, no caption, one guidance: else the way down is another than the way up."""
-    oracle, walk = gaussian(0.4), Walk(3, guidance=1.7)
+    oracle, walk = gaussian(0.4), Walk(3, guidance=1.7, guided_above=0.3)
     decode(oracle, invert(CLIP, oracle, IMAGES, walk), walk)
-    for z_i, tokens, scale in oracle.bound:
+    for z_i, tokens, scale, guided_above in oracle.bound:
         assert torch.equal(z_i, torch.eye(2, 4))
         assert tokens.tolist() == [[START, END]] * 2
-        assert scale == 1.7
+        assert (scale, guided_above) == (1.7, 0.3)
     assert len(oracle.bound) == 2
 
 
@@ -171,8 +178,9 @@ def test_noise_is_the_decoder_s_stream_of_a_seed(tiny_dalle2, few_steps, monkeyp
         drawn.append(seeds)
         return Noise(seeds)
 
-    monkeypatch.setattr("minidalle2.dalle2.Noise", recorded)
+    monkeypatch.setattr("minidalle2.unclip.Noise", recorded)
     z_i = torch.eye(1, 12)
-    tiny_dalle2.generate(["a"], [5], few_steps, stop_after="image32", image_embedding=z_i)
-    expected = Noise(drawn[0])(8, 3, 32, 32)[:, 0]
+    tiny_dalle2.generate(["a"], [5], few_steps, stop_after="image32", image_embeddings=z_i)
+    of_generate = next(seeds for seeds in drawn if seeds == [4 * 5 + 1])  # stream 1 of seed 5
+    expected = Noise(of_generate)(few_steps.drawings, 3, 32, 32)[:, 0]
     assert torch.equal(decoder_noise([5])(3, 32, 32), expected)

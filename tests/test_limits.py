@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from minidalle2.training import limits
-from minidalle2.training.limits import CPU, Limits, fastest, operations_of_a_step
+from minidalle2.scale import limits
+from minidalle2.scale.limits import CPU, Limits, fastest, operations_of_a_step
 from minidalle2.training.precision import half_precision
 
 

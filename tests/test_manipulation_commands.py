@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 from tiny_model import save_tiny
 
-from minidalle2.cli import main
 from minidalle2.commands import inpaint, results
+from minidalle2.commands.cli import main
 from minidalle2.commands.manipulate import invert_all, read_images
 from minidalle2.dalle2 import Sampling
 from minidalle2.manipulations.inversion import Walk
 from minidalle2.manipulations.text_diff import fitting_theta
-from minidalle2.pictures import load_png, load_square
+from minidalle2.storage.pictures import load_png, load_square
 
 CAPTIONS = ("--from", "a red circle", "--to", "a blue square")
 
@@ -87,9 +87,13 @@ def test_vary_writes_variations_a_grid_and_a_manifest(run, cat, dog, capsys):
     folder = run("vary", cat, dog, "-n", "2", "--seed", "5", "--eta", "0.8")
     names = sorted(path.name for path in folder.iterdir())
     assert names == [
-        "0000_my_cat.png", "0001_my_cat.png", "0002_dog.png", "0003_dog.png", "grid.png",
+        "0000_my_cat.png",
+        "0001_my_cat.png",
+        "0002_dog.png",
+        "0003_dog.png",
+        "grid.png",
         "manifest.jsonl",
-    ]  # fmt: skip
+    ]
     lines = manifest(folder)
     assert [line["file"] for line in lines] == names[:4]
     assert [line["seed"] for line in lines] == [5, 6, 5, 6]
@@ -259,10 +263,13 @@ def test_inpaint_listens_to_its_caption_and_its_seeds(run, cat, mask):
     made = {
         out: pictures(run("inpaint", cat, "--mask", mask, "-n", "1", *words, out=out))[0]
         for out, words in (
-            ("none", ()), ("again", ()), ("star", ("--to", "a star")),
-            ("circle", ("--to", "a red circle")), ("seed", ("--seed", "1")),
+            ("none", ()),
+            ("again", ()),
+            ("star", ("--to", "a star")),
+            ("circle", ("--to", "a red circle")),
+            ("seed", ("--seed", "1")),
         )
-    }  # fmt: skip
+    }
     assert torch.equal(made["none"], made["again"])
     for other in ("star", "circle", "seed"):
         assert (made["none"] - made[other]).abs().max() > 0.02, other
@@ -287,7 +294,7 @@ def test_masks_that_cannot_be_used(refuse, cat, mask, tmp_path):
     Image.new("L", (57, 90)).save(tmp_path / "turned.png")
     assert "turned.png has 57x90 pixels" in said(tmp_path / "turned.png")
     assert "90x57; a mask of the same size would work" in said(tmp_path / "turned.png")
-    for colour, fault in ((0, "has nothing white"), (255, "is white all over")):
+    for colour, fault in ((0, "has nothing white"), (255, "is completely white")):
         Image.new("L", (90, 57), colour).save(tmp_path / "plain.png")
         assert f"plain.png {fault}" in said(tmp_path / "plain.png")
     assert "--mask" in refuse("inpaint", cat)
@@ -318,7 +325,7 @@ def test_pictures_that_cannot_be_read(refuse, tmp_path, command):
     assert "there is no picture at" in refuse(*command, tmp_path / "nothing.png")
     (tmp_path / "text.png").write_text("no picture")
     said = refuse(*command, tmp_path / "text.png")
-    assert "text.png is not a readable picture; a PNG would be" in said
+    assert "text.png is not a readable picture; use a PNG" in said
     said = refuse(*command, tmp_path)
     assert "can't read" in said or "not a readable picture" in said
 
@@ -331,7 +338,7 @@ def test_a_broken_picture_among_good_ones(refuse, cat, tmp_path):
 def test_nothing_to_work_on(refuse, cat):
     assert "IMAGE" in refuse("vary") and "IMAGE" in refuse("edit", *CAPTIONS)
     for words in (("blend",), ("blend", cat), ("blend", "--text", "a star")):
-        assert "blend needs two things at least" in refuse(*words)
+        assert "blend needs at least two inputs" in refuse(*words)
 
 
 def test_captions_that_say_nothing(refuse, cat):

@@ -11,28 +11,39 @@ from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.sampling import Noise
 from minidalle2.diffusion.schedule import Schedule, cosine_betas
 from minidalle2.diffusion.variance import posterior_mean
-from minidalle2.evaluation.judging import load_judge
-from minidalle2.evaluation.shapes import manipulations as measured
-from minidalle2.evaluation.shapes import report
-from minidalle2.evaluation.shapes.judge import HEADS, NOTHING, Judge, JudgeConfig, answers_of
 from minidalle2.manipulations import inpainting
 from minidalle2.manipulations.blending import latents_of_text, mix, starting_noise
 from minidalle2.manipulations.inpainting import Resampling, inpaint, itinerary
 from minidalle2.manipulations.interpolation import between, interpolate, slerp, slerp_noise
 from minidalle2.manipulations.inversion import (
-    Latents, Walk, decode, decoder_noise, error_against_steps,
-)  # fmt: skip
+    Latents,
+    Walk,
+    decode,
+    decoder_noise,
+    error_against_steps,
+)
 from minidalle2.manipulations.text_diff import (
-    LARGEST, angle, direction, edit, fitting_theta, turn,
-)  # fmt: skip
+    LARGEST,
+    angle,
+    direction,
+    edit,
+    fitting_theta,
+    turn,
+)
 from minidalle2.manipulations.variations import repeated, vary
 from minidalle2.tokenizer import PromptTooLong
+from minidalle2.worlds.catalogue import load_judge
 from minidalle2.worlds.shapes.drawing import draw
+from minidalle2.worlds.shapes.evaluation import manipulations as measured
+from minidalle2.worlds.shapes.evaluation import report
+from minidalle2.worlds.shapes.judge import HEADS, NOTHING, Judge, JudgeConfig, answers_of
 from minidalle2.worlds.shapes.scenes import holds_held_out_pair, sample_scenes
 
 WALK = Walk(4)
-A, B = (F.normalize(torch.randn(5, 12, generator=torch.Generator().manual_seed(s)), dim=1)
-        for s in (0, 1))  # fmt: skip
+A, B = (
+    F.normalize(torch.randn(5, 12, generator=torch.Generator().manual_seed(s)), dim=1)
+    for s in (0, 1)
+)
 
 
 @pytest.fixture
@@ -251,9 +262,9 @@ def test_embeddings_that_cancel_out():
 
 
 def test_a_text_is_the_prior_s_picture_of_it(tiny_dalle2, few_steps):
-    made = tiny_dalle2.generate(["a red circle"], [3], few_steps, stop_after="image_embedding")
+    made = tiny_dalle2.generate(["a red circle"], [3], few_steps, stop_after="image_embeddings")
     latents = latents_of_text(tiny_dalle2, "a red circle", 3, few_steps)
-    assert torch.equal(latents.z_i, made.image_embedding)
+    assert torch.equal(latents.z_i, made.image_embeddings[:, 0])
     assert torch.equal(latents.x_T, starting_noise(tiny_dalle2, [3]))
     assert torch.equal(latents.x_T, decoder_noise([3])(3, 32, 32))
 
@@ -368,9 +379,11 @@ def test_everything_is_kept_where_the_judge_reads_the_truth(scenes):
     truth = answers_of(scenes)
     kept = measured.attributes_kept(scenes, truth)
     assert {name: len(value) for name, value in kept.items()} == {
-        "colour": int(scenes.count.sum()), "shape": int(scenes.count.sum()),
-        "size": int(scenes.count.sum()), "background": 60,
-    }  # fmt: skip
+        "colour": int(scenes.count.sum()),
+        "shape": int(scenes.count.sum()),
+        "size": int(scenes.count.sum()),
+        "background": 60,
+    }
     assert all(value.all() for value in kept.values())
     assert measured.same_scene(truth, truth).all()
 

@@ -24,10 +24,13 @@ c.ClearSolutions.code_stub = {"python": "# YOUR CODE HERE\\nraise NotImplemented
 def nbgrader(course, *arguments: str) -> None:
     scripts = os.path.dirname(sys.executable)  # nbgrader calls alembic by its bare name
     done = subprocess.run(
-        [sys.executable, "-m", "nbgrader", *arguments], cwd=course, capture_output=True, text=True,
+        [sys.executable, "-m", "nbgrader", *arguments],
+        cwd=course,
+        capture_output=True,
+        text=True,
         timeout=300,
         env={**os.environ, "PATH": scripts + os.pathsep + os.environ["PATH"]},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -16,21 +16,44 @@ ROOT = Path(__file__).parent.parent
 SERIES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXERCISES = sorted((ROOT / "notebooks" / "exercises").glob("*.ipynb"))
 NOUNS = (
-    "00_the_whole_machine", "01_data", "02_tokens", "03_clip", "04_clip_space", "05_clip_variants",
-    "06_diffusion", "07_prior", "08_autoregressive_prior", "09_decoder", "10_upsamplers",
-    "11_text_to_image", "12_manipulations", "13_probing", "14_evaluation_and_guidance",
-    "15_real_pictures", "16_text_to_emoji", "17_your_own_folder", "18_scaling_up", "19_bug_museum",
-)  # fmt: skip
+    "00_the_whole_machine",
+    "01_data",
+    "02_tokens",
+    "03_clip",
+    "04_clip_space",
+    "05_clip_variants",
+    "06_diffusion",
+    "07_prior",
+    "08_autoregressive_prior",
+    "09_decoder",
+    "10_upsamplers",
+    "11_text_to_image",
+    "12_manipulations",
+    "13_probing",
+    "14_evaluation_and_guidance",
+    "15_real_pictures",
+    "16_text_to_emoji",
+    "17_your_own_folder",
+    "18_scaling_up",
+    "19_bug_museum",
+)
 MOST_BYTES = 1_000_000
 MOST_WORDS = 75  # between two code cells; about 60 is the aim
 BARE_HEADINGS = ("## Checked", "## The package's own", "## Every intermediate of one prompt")
 LOCAL_PATH = re.compile(r"/home/|/root/|/work/|/tmp/|/Users/|[A-Z]:\\\\")
 # Training that short shows nothing, or there is nothing to train.
 WITHOUT_TRAINING = (
-    "00_the_whole_machine", "02_tokens", "11_text_to_image", "12_manipulations", "13_probing",
-    "14_evaluation_and_guidance", "15_real_pictures", "16_text_to_emoji", "18_scaling_up",
+    "00_the_whole_machine",
+    "02_tokens",
+    "11_text_to_image",
+    "12_manipulations",
+    "13_probing",
+    "14_evaluation_and_guidance",
+    "15_real_pictures",
+    "16_text_to_emoji",
+    "18_scaling_up",
     "19_bug_museum",
-)  # fmt: skip
+)
 WITHOUT_BAND = ("17_your_own_folder",)  # how many steps ten minutes are depends on the machine
 
 

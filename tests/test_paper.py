@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from minidalle2 import paper
-from minidalle2.autoregressive_prior import AutoregressivePrior
 from minidalle2.blocks.unet import ContextAttention, ResBlock
 from minidalle2.decoder import Decoder, DecoderConfig
-from minidalle2.paper import NETWORKS, left_out, parameters, table
+from minidalle2.priors.autoregressive_prior import AutoregressivePrior
+from minidalle2.scale import paper
+from minidalle2.scale.paper import NETWORKS, left_out, parameters, table
 
 B = 1e9
 

@@ -18,34 +18,82 @@ NOTHING = re.compile(r"Nothing here: [^.]+\.")  # one sentence
 
 # What the paper has, by the titles under which the map lists it.
 EQUATIONS = [
-    "§2, P(x given y)", "§2.2, z_i · z_t", "§2.2, L_prior", "§3.2, slerp(z_i1, z_i2, θ)",
-    "§3.3, z_d = norm(z_t − z_t0)", "§3.3, slerp(z_i, z_d, θ)",
-    "App. A, 1 / (1 + exp(f(x_i) − f(y_i)))", "App. B, the normal interval",
-]  # fmt: skip
+    "§2, P(x given y)",
+    "§2.2, z_i · z_t",
+    "§2.2, L_prior",
+    "§3.2, slerp(z_i1, z_i2, θ)",
+    "§3.3, z_d = norm(z_t − z_t0)",
+    "§3.3, slerp(z_i, z_d, θ)",
+    "App. A, 1 / (1 + exp(f(x_i) − f(y_i)))",
+    "App. B, the normal interval",
+]
 FIGURES = [f"Figure {k}" for k in range(1, 21)]
 TABLES = [
-    "Table 1, unCLIP (AR prior)", "Table 1, unCLIP (diffusion prior)",
-    "Table 2, unCLIP (AR prior)", "Table 2, unCLIP (diffusion prior)", "Table 2, GLIDE",
+    "Table 1, unCLIP (AR prior)",
+    "Table 1, unCLIP (diffusion prior)",
+    "Table 2, unCLIP (AR prior)",
+    "Table 2, unCLIP (diffusion prior)",
+    "Table 2, GLIDE",
     "Table 2, all others",
-]  # fmt: skip
+]
 TABLE_3 = [
     f"Table 3, {row}"
     for row in (
-        "diffusion steps", "noise schedule", "sampling steps", "sampling variance method",
-        "crop fraction", "model size", "channels", "depth", "channels multiple", "heads channels",
-        "attention resolution", "text encoder context", "text encoder width", "text encoder depth",
-        "text encoder heads", "latent decoder context", "latent decoder width",
-        "latent decoder depth", "latent decoder heads", "dropout", "weight decay", "batch size",
-        "iterations", "learning rate", "Adam β2", "Adam ε", "EMA decay",
+        "diffusion steps",
+        "noise schedule",
+        "sampling steps",
+        "sampling variance method",
+        "crop fraction",
+        "model size",
+        "channels",
+        "depth",
+        "channels multiple",
+        "heads channels",
+        "attention resolution",
+        "text encoder context",
+        "text encoder width",
+        "text encoder depth",
+        "text encoder heads",
+        "latent decoder context",
+        "latent decoder width",
+        "latent decoder depth",
+        "latent decoder heads",
+        "dropout",
+        "weight decay",
+        "batch size",
+        "iterations",
+        "learning rate",
+        "Adam β2",
+        "Adam ε",
+        "EMA decay",
     )
-]  # fmt: skip
+]
 LISTED = {
-    "Equations": EQUATIONS, "Figures": FIGURES, "Tables 1 and 2": TABLES, "Table 3": TABLE_3,
-}  # fmt: skip
+    "Equations": EQUATIONS,
+    "Figures": FIGURES,
+    "Tables 1 and 2": TABLES,
+    "Table 3": TABLE_3,
+}
 SECTIONS = [
-    "§2", "§2.1", "§2.2", "§3", "§3.1", "§3.2", "§3.3", "§4", "§5.1", "§5.2", "§5.3", "§5.4",
-    "§5.5", "§7", "App. A", "App. B", "App. C", "App. D",
-]  # fmt: skip
+    "§2",
+    "§2.1",
+    "§2.2",
+    "§3",
+    "§3.1",
+    "§3.2",
+    "§3.3",
+    "§4",
+    "§5.1",
+    "§5.2",
+    "§5.3",
+    "§5.4",
+    "§5.5",
+    "§7",
+    "App. A",
+    "App. B",
+    "App. C",
+    "App. D",
+]
 
 
 def rows(text: str) -> Iterator[tuple[str, list[str]]]:

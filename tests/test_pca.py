@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minidalle2.pca import PCA
+from minidalle2.priors.pca import PCA
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from minidalle2.diffusion.sampling import Noise
-from minidalle2.prior import DEVIATION, Prior, PriorConfig, nearest, prior_loss
+from minidalle2.prior import DEVIATION, Prior, PriorConfig, prior_loss
 from minidalle2.tokenizer import PAD
+from minidalle2.unclip import nearest
 
 TEXTS = ["a red circle", "a large green star above a red square", "a"]
 E = 12
@@ -15,10 +16,12 @@ E = 12
 @pytest.fixture
 def inputs(tokenizer, prior) -> dict[str, torch.Tensor]:
     return {
-        "z_noised": torch.randn(3, E), "t": torch.tensor([10, 500, 999]),
-        "z_t": F.normalize(torch.randn(3, E), dim=1), "tokens": tokenizer(TEXTS),
+        "z_noised": torch.randn(3, E),
+        "t": torch.tensor([10, 500, 999]),
+        "z_t": F.normalize(torch.randn(3, E), dim=1),
+        "tokens": tokenizer(TEXTS),
         "drop": torch.zeros(3, dtype=torch.bool),
-    }  # fmt: skip
+    }
 
 
 def test_shapes(prior, inputs):
@@ -36,8 +39,10 @@ def test_shapes(prior, inputs):
 def test_every_input_matters_for_its_own_row(prior, inputs, name, only_row_changes):
     """e-20: conditioning sensitivity, row by row."""
     value = {
-        "t": 20, "drop": True, "tokens": inputs["tokens"].roll(1, 1)[1],
-    }.get(name, torch.randn(E))  # fmt: skip
+        "t": 20,
+        "drop": True,
+        "tokens": inputs["tokens"].roll(1, 1)[1],
+    }.get(name, torch.randn(E))
     only_row_changes(prior, inputs, name, value)
 
 
@@ -45,8 +50,10 @@ def test_dropping_loses_all_text_and_nothing_else(prior, inputs, only_row_change
     """e-8: caption and z_t are gone; the unconditional branch still sees x_t and t."""
     dropped = {**inputs, "drop": torch.ones(3, dtype=torch.bool)}
     without_text = {
-        **dropped, "z_t": torch.randn(3, E), "tokens": inputs["tokens"].roll(1, 0),
-    }  # fmt: skip
+        **dropped,
+        "z_t": torch.randn(3, E),
+        "tokens": inputs["tokens"].roll(1, 0),
+    }
     torch.testing.assert_close(prior(**without_text), prior(**dropped), atol=1e-5, rtol=0)
     only_row_changes(prior, dropped, "z_noised", torch.randn(E))
     only_row_changes(prior, dropped, "t", 20)
@@ -77,9 +84,11 @@ def test_order_of_the_tokens(prior, inputs, monkeypatch):
     x, mask, length = seen["x"], seen["mask"], inputs["tokens"].shape[1]
     assert x.shape == (3, length + 4, prior.config.width)
     parts = (
-        prior.text_projection(inputs["z_t"] * prior.scale), prior.time_embedding(inputs["t"]),
-        prior.image_projection(inputs["z_noised"]), prior.query.expand(3, -1),
-    )  # fmt: skip
+        prior.text_projection(inputs["z_t"] * prior.scale),
+        prior.time_embedding(inputs["t"]),
+        prior.image_projection(inputs["z_noised"]),
+        prior.query.expand(3, -1),
+    )
     for i, part in enumerate(parts):
         torch.testing.assert_close(x[:, length + i], part + prior.slot[i])
     torch.testing.assert_close(answer, prior.out(x[:, -1]))
@@ -191,22 +200,24 @@ def test_loss_does_not_mutate_cached_embeddings(prior, batch, tokenizer):
 
 
 def test_nearest_candidate_by_row():
-    """e-16: the highest z_i·z_t of its own row."""
+    """e-16: the candidate with the highest z_i·z_t of its own row."""
     candidates = F.normalize(torch.randn(6, 4, E), dim=-1)
     z_t = F.normalize(torch.randn(6, E), dim=-1)
     chosen = nearest(candidates, z_t)
-    assert chosen.shape == (6, 1)
+    assert chosen.shape == (6, 1, E)
     for row in range(6):
         scores = [float(candidates[row, k] @ z_t[row]) for k in range(4)]
-        assert chosen[row] == scores.index(max(scores))
+        assert torch.equal(chosen[row, 0], candidates[row, scores.index(max(scores))])
 
 
 def test_several_nearest_candidates():
-    """Best first, and round again where more are asked for than there are."""
+    """The best comes first. If k > n, the order starts again at the first."""
     z_t = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     candidates = F.normalize(torch.tensor([[[1, 2], [2, 1], [1, 1.0]]] * 2), dim=-1)
-    assert nearest(candidates, z_t, 2).tolist() == [[1, 2], [0, 2]]
-    assert nearest(candidates, z_t, 5).tolist() == [[1, 2, 0, 1, 2], [0, 2, 1, 0, 2]]
+    rows = torch.arange(2)[:, None]
+    for order in ([[1, 2], [0, 2]], [[1, 2, 0, 1, 2], [0, 2, 1, 0, 2]]):
+        expected = candidates[rows, torch.tensor(order)]
+        assert torch.equal(nearest(candidates, z_t, len(order[0])), expected)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])

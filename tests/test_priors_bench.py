@@ -8,16 +8,23 @@ import torch
 import torch.nn.functional as F
 from tiny_model import save_tiny
 
+from minidalle2.commands import compare_priors
 from minidalle2.dalle2 import Sampling
 from minidalle2.diffusion.sampling import Noise, ddpm, last
 from minidalle2.evaluation import priors
-from minidalle2.evaluation.analytic_prior import AnalyticPrior
 from minidalle2.evaluation.similarity import (
-    Pairs, best_of_n_rows, diversity, draw, embedded, guidance_rows, similarity_row,
-)  # fmt: skip
-from minidalle2.regression_prior import RegressionPrior, RegressionPriorConfig
-from minidalle2.training.checkpoints import save_model
-from minidalle2.worlds.world import open_world
+    Pairs,
+    best_of_n_rows,
+    diversity,
+    draw,
+    embedded,
+    guidance_rows,
+    similarity_row,
+)
+from minidalle2.priors.analytic_prior import AnalyticPrior
+from minidalle2.priors.regression_prior import RegressionPrior, RegressionPriorConfig
+from minidalle2.storage.checkpoints import save_model
+from minidalle2.worlds.catalogue import open_world
 
 E = 12
 
@@ -129,9 +136,13 @@ def test_analytic_prior_is_ddpm_with_its_variance(prior, pairs):
     pieces = iter(x_T[1, 1].reshape(4, 1, E))
     denoise = prior.denoiser(pairs.z_t[1:2], pairs.tokens[1:2], 1.5)
     alone = ddpm(
-        prior.diffusion, denoise, next(pieces), 4, lambda *_: next(pieces),
+        prior.diffusion,
+        denoise,
+        next(pieces),
+        4,
+        lambda *_: next(pieces),
         variance=analytic.variance,
-    )  # fmt: skip
+    )
     torch.testing.assert_close(drawn[1, 1], F.normalize(last(alone), dim=1)[0], atol=1e-4, rtol=0)
     assert len(analytic.variance) == 4 and (analytic.variance[:-1] > 0).all()
 
@@ -146,16 +157,21 @@ def test_accuracy_is_that_of_the_machine_with_the_prior(tiny_dalle2, monkeypatch
         asked.append((dalle2, name, n, sampling))
         return {"what": "prompts", "n": n, "accuracy": 0.5, "low": 0.4, "high": 0.6}
 
-    monkeypatch.setattr(priors, "prompt_row", prompt_row)
+    monkeypatch.setattr(compare_priors, "prompt_row", prompt_row)
     other, sampling = Recording(), Sampling(drawings=1)
-    row = priors.accuracy_row("some", other, tiny_dalle2, None, 7, sampling)
+    row = compare_priors.accuracy_row("some", other, tiny_dalle2, None, 7, sampling)
     dalle2, name, n, used = asked[0]
     assert dalle2.prior is other and dalle2.decoder is tiny_dalle2.decoder
     assert tiny_dalle2.prior is not other
     assert (name, n, used) == ("two objects", 7, sampling)
     assert row == {
-        "prior": "some", "drawings": 1, "n": 7, "accuracy": 0.5, "low": 0.4, "high": 0.6,
-    }  # fmt: skip
+        "prior": "some",
+        "drawings": 1,
+        "n": 7,
+        "accuracy": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+    }
 
 
 # The command
@@ -175,14 +191,15 @@ def test_all_tables(weights, tmp_path, capsys):
     """Every prior in the folder, and the two that need no training, in every table."""
     file = tmp_path / "priors.json"
     options = ["--device", "cpu", "-n", "3", "--pairs", "20", "--json", str(file)]
-    priors.main(["--weights", str(weights), *options])
+    compare_priors.main(["--weights", str(weights), *options])
     tables = json.loads(file.read_text(encoding="utf-8"))
-    names = ["ridge", "mlp", "autoregressive", "diffusion", "analytic"]
+    names = ["ridge", "autoregressive", "regression", "diffusion", "analytic"]
     seen = {table: list(dict.fromkeys(r["prior"] for r in rows)) for table, rows in tables.items()}
     assert seen == {
         "similarity": ["real pictures", "z_t itself", *names],
-        "best of n": names, "guidance": names[2:],
-    }  # fmt: skip
+        "best of n": names,
+        "guidance": ["autoregressive", "diffusion", "analytic"],
+    }
     ridge = next(row for row in tables["similarity"] if row["prior"] == "ridge")
     assert ridge["guidance"] is None
     assert ridge["diversity"] == pytest.approx(1, abs=1e-5) and ridge["ms"] > 0
@@ -200,12 +217,12 @@ def test_priors_that_were_not_trained_are_left_out(tiny_dalle2, pairs, tmp_path,
     ("options", "sentence"),
     [
         (["-n", "1"], "at least 2"),
-        (["--world", "critters", "--weights", "w", "--prompts", "3"], "judge of the shapes"),
+        (["--world", "emoji", "--weights", "w", "--prompts", "3"], "judge of the shapes"),
         (["--weights", "nowhere", "-n", "2"], "no weights in nowhere"),
         (["--world", "atlantis"], "atlantis"),
     ],
 )
 def test_bad_input_is_one_sentence(options, sentence):
     with pytest.raises(SystemExit, match=sentence) as stop:
-        priors.main(options)
+        compare_priors.main(options)
     assert str(stop.value).startswith("minidalle2: ")

@@ -3,7 +3,6 @@
 import json
 import random
 import types
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -11,33 +10,46 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_model import perturbed
-from tiny_model import save_tiny
+from tiny_model import perturbed, save_tiny
 
-from minidalle2.cli import main
 from minidalle2.clip import CLIP
+from minidalle2.commands.cli import main
 from minidalle2.commands.evaluate import HEADER, chosen, table_line
 from minidalle2.dalle2 import DALLE2
 from minidalle2.decoder import Decoder
 from minidalle2.evaluation import drawn as prompted
 from minidalle2.evaluation.rows import gap_row, mean_row, row, value_row
-from minidalle2.evaluation.shapes import (
-    binding, drawn, guidance_sweep, pca_reconstruction, probe, probing, three_rows,
-    typographic_attack, written_words,
-)  # fmt: skip
-from minidalle2.evaluation.shapes.judge import Judge, JudgeConfig, answers_of
-from minidalle2.evaluation.shapes.prompts import follows
-from minidalle2.glide import CaptionOnly, Glide, with_decoder
-from minidalle2.pca import PCA
 from minidalle2.prior import Prior
+from minidalle2.priors.pca import PCA
+from minidalle2.storage.checkpoints import save_model
 from minidalle2.tokenizer import Tokenizer
-from minidalle2.training.checkpoints import save_model
+from minidalle2.training.glide import CaptionOnly, Glide
 from minidalle2.upsampler import Upsampler
 from minidalle2.worlds.shapes.captions import describe
+from minidalle2.worlds.shapes.evaluation import (
+    binding,
+    drawn,
+    guidance_sweep,
+    pca_reconstruction,
+    probe,
+    probing,
+    three_rows,
+    typographic_attack,
+    written_words,
+)
+from minidalle2.worlds.shapes.evaluation.prompts import follows
+from minidalle2.worlds.shapes.judge import Judge, JudgeConfig, answers_of
 from minidalle2.worlds.shapes.scenes import (
-    COLOURS, PLACES, SHAPES, TOP, WORDS, concatenate, holds_held_out_combination,
-    holds_held_out_pair, sample_scenes,
-)  # fmt: skip
+    COLOURS,
+    PLACES,
+    SHAPES,
+    TOP,
+    WORDS,
+    concatenate,
+    holds_held_out_combination,
+    holds_held_out_pair,
+    sample_scenes,
+)
 
 CPU = torch.device("cpu")
 
@@ -77,7 +89,7 @@ def tiny(configs, shapes_tokenizer) -> DALLE2:
 
 @pytest.fixture
 def twin(tiny) -> DALLE2:
-    return with_decoder(tiny, perturbed(Glide(tiny.decoder.config)))
+    return replace(tiny, decoder=perturbed(Glide(tiny.decoder.config)))
 
 
 @pytest.fixture
@@ -130,7 +142,6 @@ def test_probes_are_asked_for():
 
 def test_prompts_in_batches_are_those_of_one_call(tiny, quick, monkeypatch):
     prompts, z_i = ["a red circle", "a star", "a moon"], F.normalize(torch.randn(3, 12), dim=1)
-    monkeypatch.setattr(prompted, "half_precision", lambda device: nullcontext())
     whole = tiny.generate(prompts, [0, 1, 2], quick, None, "image32", z_i)
     monkeypatch.setattr(prompted, "BATCH", 2)
     parts = list(prompted.draw_prompts(tiny, prompts, quick, z_i, "image32"))
@@ -140,10 +151,18 @@ def test_prompts_in_batches_are_those_of_one_call(tiny, quick, monkeypatch):
     assert (pictures[0] - pictures[1]).abs().max() > 0.1
 
 
-def test_pictures_are_read_in_full_precision(tiny, quick, monkeypatch):
-    monkeypatch.setattr(prompted, "half_precision", lambda d: torch.autocast("cpu", torch.bfloat16))
-    for _ in prompted.draw_prompts(tiny, ["a red circle"], quick, stop_after="text_embedding"):
-        assert not torch.is_autocast_enabled("cpu")
+def test_evaluation_draws_the_bits_of_generate(tiny, quick):
+    """In float32, as `draw` does. Prompt k has seed k, also without a given z_i."""
+    prompts = ["a red circle", "a star", "a moon"]
+    whole = tiny.generate(prompts, [0, 1, 2], quick)
+    (made,) = prompted.draw_prompts(tiny, prompts, quick)
+    assert not torch.is_autocast_enabled("cpu")
+    for name in ("candidates", "image_embeddings", "drawings", "image32", "image64", "image128"):
+        assert getattr(made, name).dtype == torch.float32
+        assert torch.equal(getattr(made, name), getattr(whole, name)), name
+    assert torch.equal(
+        prompted.embed(tiny.clip, made.image32), tiny.clip.encode_image(made.image32)
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,7 +186,6 @@ def test_a_probe_reads_what_is_in_z_i_and_no_more(monkeypatch, questions, low, h
 
 def test_reconstructions_depend_on_z_i_and_their_row_alone(tiny, quick, monkeypatch):
     z_i = F.normalize(torch.randn(3, 12), dim=1)
-    monkeypatch.setattr(drawn, "half_precision", lambda device: nullcontext())
     whole = drawn.reconstruct(tiny, z_i, quick)
     assert whole.shape == (3, 3, 32, 32) and whole.abs().max() <= 1
     monkeypatch.setattr(drawn, "BATCH", 2)
@@ -183,8 +201,8 @@ def test_reconstructions_depend_on_z_i_and_their_row_alone(tiny, quick, monkeypa
 def test_each_row_draws_from_its_own_condition(tiny, quick, monkeypatch):
     calls, right = [], {}
 
-    def read_drawn(model, judge, prompts, sampling, image_embedding=None):
-        calls.append((model, prompts, image_embedding))
+    def read_drawn(model, judge, prompts, sampling, image_embeddings=None):
+        calls.append((model, prompts, image_embeddings))
         return answers_of(right["scenes"][: len(prompts)])
 
     asked = three_rows.asked
@@ -197,8 +215,11 @@ def test_each_row_draws_from_its_own_condition(tiny, quick, monkeypatch):
     monkeypatch.setattr(three_rows, "asked", asking)
     rows = three_rows.three_rows(tiny, None, 5, 3, quick)
     assert [r["name"] for r in rows] == [
-        "caption only", "text embedding as image embedding", "prior", "prior less text embedding",
-    ]  # fmt: skip
+        "caption only",
+        "text embedding as image embedding",
+        "prior",
+        "prior less text embedding",
+    ]
     assert [r["accuracy"] for r in rows[:3]] == [1, 1, 1] and rows[3]["value"] == 0
     (caption_only, *_), (text, prompts, z_t), (prior, _, none) = calls
     assert isinstance(caption_only.decoder, CaptionOnly)
@@ -208,8 +229,10 @@ def test_each_row_draws_from_its_own_condition(tiny, quick, monkeypatch):
 
 
 def three(text: int, prior: int, n: int = 500) -> list[dict]:
-    rows = [row("rows", name, "seen", right, n)
-            for name, right in ((three_rows.TEXT, text), (three_rows.PRIOR, prior))]  # fmt: skip
+    rows = [
+        row("rows", name, "seen", right, n)
+        for name, right in ((three_rows.TEXT, text), (three_rows.PRIOR, prior))
+    ]
     return [*rows, gap_row("rows", three_rows.GAP, rows[1], rows[0])]
 
 
@@ -255,9 +278,11 @@ def test_when_an_attribute_is_there():
 
 
 def pca_of(shares: dict[str, list[int]], n: int = 100) -> list[dict]:
-    rows = [row("pca", f"{name}, {k} dimensions", "seen", right, n)
-            for name, all_right in shares.items()
-            for k, right in zip((1, 2, 4), all_right, strict=True)]  # fmt: skip
+    rows = [
+        row("pca", f"{name}, {k} dimensions", "seen", right, n)
+        for name, all_right in shares.items()
+        for k, right in zip((1, 2, 4), all_right, strict=True)
+    ]
     return rows + [
         value_row("pca", pca_reconstruction.UNTIL.format(name), "seen", 4 - i % 3, n)
         for i, name in enumerate(shares)
@@ -336,10 +361,15 @@ def test_the_attack_on_a_tiny_model(tiny, judge, quick):
     rows = list(typographic_attack.attack_rows(tiny, judge, 3, 0, quick))
     assert [r["name"].split(",")[0] for r in rows] == [
         "CLIP names the shape",
-        "CLIP names the shape", "redrawn the shape", "redrawn the sign",
-        "CLIP names the shape", "CLIP names the word", "redrawn the shape",
-        "redrawn the word's shape", "redrawn the sign",
-    ]  # fmt: skip
+        "CLIP names the shape",
+        "redrawn the shape",
+        "redrawn the sign",
+        "CLIP names the shape",
+        "CLIP names the word",
+        "redrawn the shape",
+        "redrawn the word's shape",
+        "redrawn the sign",
+    ]
     assert all(r["n"] == 3 for r in rows)
 
 
@@ -360,7 +390,7 @@ def test_pairs_differ_in_who_wears_which_colour(split):
     if split == "seen":
         assert not holds_held_out_pair(concatenate([*pair])).any()
         assert not holds_held_out_combination(concatenate([*pair])).any()
-    with pytest.raises(ValueError, match="no swaps in the split 'train'; seen and pairs have"):
+    with pytest.raises(ValueError, match="no swaps in the split 'train'; use seen or pairs"):
         binding.swap_pairs("train", 1, 0)
 
 
@@ -381,14 +411,17 @@ def test_drawn_captions_are_scenes_and_then_their_swaps(tiny, monkeypatch):
     """Five prompts of three pairs; the reader sees the first scenes whatever is asked."""
     pair = binding.swap_pairs("seen", 3, 4)
     monkeypatch.setattr(
-        binding, "read_drawn",
+        binding,
+        "read_drawn",
         lambda model, judge, prompts, sampling: answers_of(concatenate([pair[0], pair[0]])[:5]),
-    )  # fmt: skip
+    )
     rows = binding.drawn_rows(tiny, None, "unCLIP", 5, 4)
     assert [r["accuracy"] for r in rows] == [0.6, 0.4, 0]
     assert [r["name"] for r in rows] == [
-        "unCLIP: all attributes right", "unCLIP: colours swapped", "unCLIP: something else wrong",
-    ]  # fmt: skip
+        "unCLIP: all attributes right",
+        "unCLIP: colours swapped",
+        "unCLIP: something else wrong",
+    ]
 
 
 def test_binding_on_a_tiny_model(tiny, twin, judge, quick):
@@ -396,8 +429,9 @@ def test_binding_on_a_tiny_model(tiny, twin, judge, quick):
     assert [r["split"] for r in rows] == ["seen"] * 3 + ["pairs"] * 3 + ["seen"] * 8
     gaps = [r for r in rows if "value" in r]
     assert [r["name"] for r in gaps] == [
-        "unCLIP less GLIDE, all right", "unCLIP less GLIDE, colours swapped",
-    ]  # fmt: skip
+        "unCLIP less GLIDE, all right",
+        "unCLIP less GLIDE, colours swapped",
+    ]
     assert gaps[0]["value"] == rows[6]["accuracy"] - rows[9]["accuracy"]
 
 
@@ -417,10 +451,16 @@ def test_the_gate_of_binding():
 @pytest.mark.parametrize(
     ("word", "written", "count"),
     [
-        ("star", "star", 0), ("star", "sta", 1), ("star", "stars", 1), ("star", "stir", 1),
-        ("star", "", 4), ("ring", "string", 2), ("moon", "noom", 2), ("red", "blue", 4),
+        ("star", "star", 0),
+        ("star", "sta", 1),
+        ("star", "stars", 1),
+        ("star", "stir", 1),
+        ("star", "", 4),
+        ("ring", "string", 2),
+        ("moon", "noom", 2),
+        ("red", "blue", 4),
     ],
-)  # fmt: skip
+)
 def test_edits(word, written, count):
     assert written_words.edits(word, written) == written_words.edits(written, word) == count
 
@@ -433,9 +473,10 @@ def test_errors_are_counted_a_letter():
 def test_words_on_a_tiny_model(tiny, twin, judge, quick, monkeypatch):
     rows = list(written_words.written_rows(tiny, judge, twin, 3, 0, quick))
     assert [r["name"] for r in rows] == [
-        f"{what}, {label}" for label in ("real pictures", "unCLIP", "GLIDE")
+        f"{what}, {label}"
+        for label in ("real pictures", "unCLIP", "GLIDE")
         for what in ("letters wrong", "words right")
-    ]  # fmt: skip
+    ]
     # A judge that can read finds no fault in real pictures.
     scenes, _ = written_words.asked("words", 3, 0)
     monkeypatch.setattr(written_words, "read", lambda judge, images: answers_of(scenes))
@@ -473,22 +514,24 @@ def test_guidance_on_a_tiny_model(tiny, twin, judge, quick, monkeypatch):
     given = []
     generate = tiny.generate
 
-    def listening(prompts, seeds, sampling, stop_after="image128", image_embedding=None):
-        given.append((sampling.decoder_guidance, stop_after, image_embedding))
+    def listening(prompts, seeds, sampling, stop_after="image128", image_embeddings=None):
+        given.append((sampling.decoder_guidance, stop_after, image_embeddings))
         return generate(
-            prompts, seeds, sampling, stop_after=stop_after, image_embedding=image_embedding
+            prompts, seeds, sampling, stop_after=stop_after, image_embeddings=image_embeddings
         )
 
     monkeypatch.setattr(tiny, "generate", listening)
     rows = list(guidance_sweep.guidance_rows(tiny, judge, twin, 7, 0, quick, scales=(1.0, 3.0)))
     assert rows[0]["name"] == "real pictures: diversity" and rows[0]["value"] > 0
     assert [r["name"] for r in rows[1:]] == [
-        f"{label}, guidance {scale}: {what}" for label in ("unCLIP", "GLIDE") for scale in (1, 3)
+        f"{label}, guidance {scale}: {what}"
+        for label in ("unCLIP", "GLIDE")
+        for scale in (1, 3)
         for what in ("followed", "diversity", "Fréchet distance", "precision", "recall")
-    ]  # fmt: skip
+    ]
     assert {r["n"] for r in rows} == {8, 2}  # pictures; prompts
     first, *sweep = given
-    assert first[1:] == ("image_embedding", None)
+    assert first[1:] == ("image_embeddings", None)
     assert [(scale, stop) for scale, stop, _ in sweep] == [(1, "image32"), (3, "image32")]
     assert torch.equal(sweep[0][2], sweep[1][2])  # z_i is frozen, and each picture has its own
     assert (sweep[0][2][0] - sweep[0][2][1]).abs().max() > 1e-3

@@ -74,7 +74,7 @@ def test_inputs_are_not_mutated():
 
 
 def test_unknown_target():
-    with pytest.raises(ValueError, match="'score'; known are eps, x0, v"):
+    with pytest.raises(ValueError, match="'score'; the targets are eps, x0, v"):
         Diffusion(COSINE, "score")
 
 
@@ -82,9 +82,13 @@ def test_x0_weight_is_that_of_v_until_its_cap():
     """An error of x0 times the weight is the error of v that it makes (e-47)."""
     diffusion, t = Diffusion(COSINE, "v"), torch.tensor([300, 500, 900])
     x0, eps, error = normal(3, 4), normal(3, 4, seed=1), normal(3, 4, seed=2)
-    v, wrong = (diffusion.target_of(x, t, diffusion.to_eps(x, x_t, t)) for x, x_t in (
-        (x0, diffusion.add_noise(x0, t, eps)), (x0 + error, diffusion.add_noise(x0, t, eps)),
-    ))  # fmt: skip
+    v, wrong = (
+        diffusion.target_of(x, t, diffusion.to_eps(x, x_t, t))
+        for x, x_t in (
+            (x0, diffusion.add_noise(x0, t, eps)),
+            (x0 + error, diffusion.add_noise(x0, t, eps)),
+        )
+    )
     weight = diffusion.x0_weight(t, x0)
     torch.testing.assert_close((wrong - v) ** 2, weight * error**2, rtol=1e-3, atol=1e-6)
     assert diffusion.x0_weight(torch.tensor([0]), x0[:1]).item() == 10

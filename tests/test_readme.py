@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minidalle2.cli import build_parser
+from minidalle2.commands.cli import build_parser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -5,10 +5,13 @@ import torch
 import torch.nn.functional as F
 
 from minidalle2.diffusion.sampling import Noise
-from minidalle2.regression_prior import (
-    RegressionPrior, RegressionPriorConfig, regression_loss, ridge,
-)  # fmt: skip
-from minidalle2.training.checkpoints import load_model, save_model
+from minidalle2.priors.regression_prior import (
+    RegressionPrior,
+    RegressionPriorConfig,
+    regression_loss,
+    ridge,
+)
+from minidalle2.storage.checkpoints import load_model, save_model
 
 E = 12
 

@@ -1,13 +1,15 @@
 """A run's folder → weights to ship."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_model import save_tiny
+from tiny_model import MODELS, save_tiny
 
-from minidalle2.dalle2 import DALLE2, MODELS
-from minidalle2.training.checkpoints import CheckpointError
-from minidalle2.training.release import release
+from minidalle2.commands.release import release
+from minidalle2.dalle2 import DALLE2
+from minidalle2.storage.checkpoints import CheckpointError
 
 
 def test_eight_bits_and_nothing_that_only_training_needs(tiny_dalle2, tmp_path):
@@ -33,6 +35,15 @@ def test_what_is_shipped_is_nearly_the_same(tiny_dalle2, tmp_path):
         for name, tensor in getattr(shipped, stage).state_dict().items():
             error = (tensor - before[name]).square().mean() / before[name].square().mean()
             assert error < 1e-4, name  # 40 dB
+
+
+def test_how_weights_are_sampled_is_shipped(tiny_dalle2, few_steps, tmp_path):
+    """Without sampling.json in the run, the default holds, and no file says so."""
+    release(save_tiny(tiny_dalle2, tmp_path / "run"), tmp_path / "default")
+    assert not (tmp_path / "default" / "sampling.json").exists()
+    own = replace(tiny_dalle2, sampling=replace(few_steps, decoder_guided_above=0.5))
+    release(save_tiny(own, tmp_path / "own"), tmp_path / "weights")
+    assert DALLE2.load(tmp_path / "weights").sampling == own.sampling
 
 
 def test_emoji_weights_come_with_their_licences(tiny_dalle2, tmp_path):

@@ -5,14 +5,15 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from minidalle2.diffusion.process import TARGETS, Diffusion
-from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, ddim_inversion, ddpm, last
+from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, ddpm, last
 from minidalle2.diffusion.schedule import (
     Schedule,
     at,
     cosine_betas,
     linear_betas,
     spaced_timesteps,
-)  # fmt: skip
+)
+from minidalle2.manipulations.inversion import ddim_inversion
 
 COSINE, LINEAR = Schedule(cosine_betas(1000)), Schedule(linear_betas(1000))
 SHAPE = (2, 3, 4, 4)
@@ -107,13 +108,36 @@ def test_network_hears_original_timesteps(sampler, steps):
         return x_t
 
     x_T = normal(*SHAPE)
-    states = ddim(diffusion, denoise, x_T, steps) if sampler == "ddim" else ddpm(
-        diffusion, denoise, x_T, steps, Noise([0, 1])
-    )  # fmt: skip
+    states = (
+        ddim(diffusion, denoise, x_T, steps)
+        if sampler == "ddim"
+        else ddpm(diffusion, denoise, x_T, steps, Noise([0, 1]))
+    )
     seen = [state.t for state in states]
     expected = spaced_timesteps(1000, steps).tolist()
     assert seen == expected
     assert heard == [[t, t] for t in expected]
+
+
+@pytest.mark.parametrize("lowest", [0, 20, 600])
+@pytest.mark.parametrize("sampler", ["ddim", "ddim eta 1", "ddpm", "inversion"])
+def test_every_sampler_ends_at_the_lowest_timestep(sampler, lowest):
+    """No sampler visits a smaller t. From `lowest`, the last step leads to the clean sample."""
+    diffusion, x0 = Diffusion(COSINE, "x0", lowest), normal(*SHAPE)
+    x_T, noise = diffusion.add_noise(x0, torch.tensor([999]), normal(*SHAPE, seed=1)), Noise([0, 1])
+    oracle = knows(diffusion, x0)
+    if sampler == "inversion":
+        states = list(ddim_inversion(diffusion, oracle, x0, 5))[::-1]
+        ends = states[-1].x_t
+    elif sampler == "ddpm":
+        states = list(ddpm(diffusion, oracle, x_T, 5, noise))
+        ends = states[-1].x_next
+    else:
+        states = list(ddim(diffusion, oracle, x_T, 5, eta=float("eta" in sampler), noise=noise))
+        ends = states[-1].x_next
+    assert [state.t for state in states] == spaced_timesteps(1000, 5, lowest).tolist()
+    assert states[-1].t == lowest
+    torch.testing.assert_close(ends, x0, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
@@ -121,9 +145,10 @@ def test_states_are_a_chain(sampler):
     """Every state is yielded, each goes on where the one before ended, the last ends at x0."""
     diffusion, x_T = Diffusion(COSINE, "v"), normal(*SHAPE)
     states = list(
-        ddim(diffusion, smooth, x_T, 6) if sampler == "ddim"
+        ddim(diffusion, smooth, x_T, 6)
+        if sampler == "ddim"
         else ddpm(diffusion, smooth, x_T, 6, Noise([0, 1]))
-    )  # fmt: skip
+    )
     assert states[0].x_t is x_T
     for before, after in zip(states, states[1:], strict=False):
         assert before.x_next is after.x_t
@@ -148,9 +173,10 @@ def test_only_x0_is_clipped(sampler):
     diffusion, x_T = Diffusion(COSINE, "v"), normal(*SHAPE)
     far = knows(diffusion, torch.full(SHAPE, 3.0, dtype=torch.float64))
     states = list(
-        ddim(diffusion, far, x_T, 8, clip_to_image) if sampler == "ddim"
+        ddim(diffusion, far, x_T, 8, clip_to_image)
+        if sampler == "ddim"
         else ddpm(diffusion, far, x_T, 8, Noise([0, 1]), clip_to_image)
-    )  # fmt: skip
+    )
     assert max(state.x0.abs().max() for state in states) <= 1
     assert max(state.x_t.abs().max() for state in states) > 1.2
     assert (states[-1].x_next == 1).all()
@@ -241,10 +267,13 @@ def test_ddim_equals_diffusers(eta, case, target):
 def test_ddpm_equals_diffusers(steps, learned, schedule, target):
     """e-5, e-7: on a respaced schedule, step by step, with fixed small and learned variance."""
     reference = DDPMScheduler(
-        1000, prediction_type=THEIR_TARGET[target], clip_sample=False, timestep_spacing="linspace",
+        1000,
+        prediction_type=THEIR_TARGET[target],
+        clip_sample=False,
+        timestep_spacing="linspace",
         beta_schedule="linear" if schedule is LINEAR else "squaredcos_cap_v2",
         variance_type="learned_range" if learned else "fixed_small",
-    )  # fmt: skip
+    )
     reference.set_timesteps(steps)
     generator = torch.Generator().manual_seed(0)
 
@@ -336,8 +365,9 @@ def test_start_is_not_mutated(sampler):
     diffusion, x_T = Diffusion(COSINE, "v"), normal(*SHAPE)
     copy = x_T.clone()
     last(
-        ddim(diffusion, smooth, x_T, 3) if sampler == "ddim"
+        ddim(diffusion, smooth, x_T, 3)
+        if sampler == "ddim"
         else ddpm(diffusion, smooth, x_T, 3, Noise([0, 1]))
-    )  # fmt: skip
+    )
     last(ddim_inversion(diffusion, smooth, x_T, 3, 2))
     assert torch.equal(x_T, copy)

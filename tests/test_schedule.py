@@ -12,7 +12,7 @@ from minidalle2.diffusion.schedule import (
     linear_betas,
     respace,
     spaced_timesteps,
-)  # fmt: skip
+)
 
 BETAS = {"cosine": cosine_betas, "linear": linear_betas}
 
@@ -37,7 +37,7 @@ def test_linear_is_rescaled():
 @pytest.mark.parametrize("steps", [1, 10, 19, 20])
 def test_linear_refuses_few_steps(steps):
     """e-2: at T = 20 a beta reaches 1, below it passes 1; the message names the way out."""
-    with pytest.raises(ValueError, match="more than 20 steps.*cosine"):
+    with pytest.raises(ValueError, match="more than 20 timesteps.*cosine"):
         linear_betas(steps)
 
 
@@ -45,10 +45,25 @@ def test_linear_refuses_few_steps(steps):
 def test_every_table_is_finite(betas):
     """e-2: at the shortest schedules too."""
     schedule = Schedule(betas)
-    for name, values in vars(schedule).items():
+    tables = {"alpha_bar": schedule.alpha_bar, **dict(schedule.named_buffers())}
+    assert len(tables) == 10
+    for name, values in tables.items():
         exact = torch.float64 if name == "alpha_bar" else torch.float32
         assert values.shape == (len(betas),) and values.dtype == exact, name
         assert values.isfinite().all(), name
+
+
+def test_no_table_is_saved():
+    """Every table follows from the betas, so checkpoints contain none of them."""
+    assert not Schedule(cosine_betas(1000)).state_dict()
+
+
+def test_alpha_bar_stays_exact_when_the_others_move():
+    schedule = Schedule(cosine_betas(1000))
+    exact = schedule.alpha_bar.clone()
+    schedule.to("meta")
+    assert all(table.device.type == "meta" for table in schedule.buffers())
+    assert torch.equal(schedule.alpha_bar, exact)
 
 
 @pytest.mark.parametrize(("name", "left"), [("linear", 0.00635), ("cosine", 4.9e-5)])
@@ -110,7 +125,7 @@ def test_one_step_starts_at_noise():
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])
 def test_impossible_step_counts(steps):
-    with pytest.raises(ValueError, match=f"{steps} sampling steps of a schedule of 1000"):
+    with pytest.raises(ValueError, match=f"take {steps} sampling steps; .* allows 1 to 1000$"):
         spaced_timesteps(1000, steps)
 
 

@@ -7,15 +7,24 @@ import torch
 import torch.nn.functional as F
 
 from minidalle2.clip import CLIP, clip_loss
-from minidalle2.contrastive import masked_language as words
-from minidalle2.contrastive import self_supervision as views
-from minidalle2.contrastive.masked_language import (
-    MaskedLanguage, corrupt, masked_language, masked_language_loss,
-)  # fmt: skip
-from minidalle2.contrastive.self_supervision import (
-    SimCLR, SimSiam, nt_xent, simclr_loss, simsiam_loss, towards, two_views,
-)  # fmt: skip
 from minidalle2.tokenizer import END, PAD, SPECIAL, START
+from minidalle2.training.contrastive import masked_language as words
+from minidalle2.training.contrastive import self_supervision as views
+from minidalle2.training.contrastive.masked_language import (
+    MaskedLanguage,
+    corrupt,
+    masked_language,
+    masked_language_loss,
+)
+from minidalle2.training.contrastive.self_supervision import (
+    SimCLR,
+    SimSiam,
+    nt_xent,
+    simclr_loss,
+    simsiam_loss,
+    towards,
+    two_views,
+)
 
 TEXTS = ["a red circle", "a large green star above a red square", "a blue circle", "a square"]
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from minidalle2.training.loop import Recipe, TrainingError, fit
+from minidalle2.training.loop import fit
+from minidalle2.training.recipe import Recipe
+from minidalle2.training.run import TrainingError
 from minidalle2.training.sharpness import sharpness_aware, sharpness_aware_gradient
 
 

@@ -16,12 +16,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from test_training import train
 
-from minidalle2.cli import main
 from minidalle2.commands import train as train_command
+from minidalle2.commands.cli import main
 from minidalle2.commands.train import alone
-from minidalle2.locks import InUse, locked
-from minidalle2.training.checkpoints import remove_unfinished
-from minidalle2.worlds.folder.decode import square
+from minidalle2.storage.checkpoints import remove_unfinished
+from minidalle2.storage.decode import square
+from minidalle2.storage.locks import InUse, locked
 from minidalle2.worlds.folder.world import LETTERS, Folder
 
 ROOT = Path(__file__).parent.parent
@@ -96,7 +96,9 @@ def test_only_the_first_of_torchruns_processes_locks(tmp_path, monkeypatch):
 
 
 def test_waiting_for_a_lock(tmp_path):
-    code = "import sys, time; from pathlib import Path; from minidalle2.locks import locked\n"
+    code = (
+        "import sys, time; from pathlib import Path; from minidalle2.storage.locks import locked\n"
+    )
     code += "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(1)"
     other = python(code, tmp_path / "lock")
     assert other.stdout.readline() == "held\n"
@@ -125,7 +127,7 @@ def test_a_disk_that_is_full_in_a_training(tmp_path):
         errors = process.communicate(timeout=300)[1]
         assert process.returncode == 2, errors
         assert errors.startswith("minidalle2: could not save") and errors.count("\n") == 1
-        assert what in errors and "is untouched" in errors
+        assert what in errors and "is unchanged" in errors
         assert not list(tmp_path.rglob("*.tmp"))
         assert all(path.read_bytes() == content for path, content in before.items())
 

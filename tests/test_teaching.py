@@ -27,14 +27,26 @@ from minidalle2.teaching.credits import show_credits  # noqa: E402
 from minidalle2.teaching.data_path import STAGES, data_path  # noqa: E402
 from minidalle2.teaching.explorer import Explorer  # noqa: E402
 from minidalle2.teaching.figures import (  # noqa: E402
-    film, film_of_figures, picture_grid, png_of, show_pictures, show_strips,
-)  # fmt: skip
+    film,
+    film_of_figures,
+    picture_grid,
+    png_of,
+    show_pictures,
+    show_strips,
+)
 from minidalle2.teaching.kernel import PatientClient  # noqa: E402
 from minidalle2.teaching.loss_chart import LossChart  # noqa: E402
 from minidalle2.teaching.pairs import pair_figure  # noqa: E402
 from minidalle2.teaching.plots import (  # noqa: E402
-    CYCLE, WORN, cloud_figure, colour_of, plot_bars, plot_clouds, plot_lines, plot_matrix,
-)  # fmt: skip
+    CYCLE,
+    WORN,
+    cloud_figure,
+    colour_of,
+    plot_bars,
+    plot_clouds,
+    plot_lines,
+    plot_matrix,
+)
 from minidalle2.teaching.source import show_source  # noqa: E402
 from minidalle2.teaching.token_view import show_tokens, token_text  # noqa: E402
 from minidalle2.tokenizer import Tokenizer  # noqa: E402
@@ -79,7 +91,7 @@ def test_the_map_lights_known_stages_only():
         data_path(stage)
     data_path("data")
     assert [t.get_text() for t in plt.gcf().axes[0].texts].count("you are here") == 3  # both ends
-    with pytest.raises(ValueError, match="no stage 'prio'"):
+    with pytest.raises(ValueError, match="unknown stage 'prio'"):
         data_path("prio")
 
 
@@ -141,7 +153,7 @@ def test_credits_name_the_author_and_the_licence_of_each_style():
     for target in re.findall(r"\]\((?!http)([^)]+)\)", shown):
         assert (data_folder().parents[1] / "notebooks" / target).is_file(), target
     assert "OpenMoji" not in show_credits("noto").data
-    with pytest.raises(ValueError, match="no style crayon; there are noto, blob"):
+    with pytest.raises(ValueError, match="unknown style crayon; the styles are noto, blob"):
         show_credits("noto", "crayon")
     with pytest.raises(ValueError, match="no style is named"):
         show_credits()
@@ -306,7 +318,8 @@ def test_figures_keep_their_colours_when_made_smaller():
 def test_an_unknown_notebook_is_one_clear_line():
     done = subprocess.run(
         [sys.executable, "-m", "minidalle2.teaching.execute", "no.ipynb"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1 and "there is no notebook at no.ipynb" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

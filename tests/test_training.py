@@ -1,4 +1,4 @@
-"""The loop: exact resume, kills, Ctrl-C, NaN, full disks, minutes turned into steps."""
+"""Both loops: exact resume, kills, Ctrl-C, NaN, full disks, minutes turned into steps."""
 
 import json
 import os
@@ -14,10 +14,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from minidalle2.training import loop
-from minidalle2.training.checkpoints import CheckpointError, read_tensors, write_tensors
-from minidalle2.training.loop import Recipe, TrainingError, fit, learning_rate
+from minidalle2.scale import loop as scale_loop
+from minidalle2.storage.checkpoints import CheckpointError, read_tensors, write_tensors
+from minidalle2.training import run
+from minidalle2.training.jobs import Job
+from minidalle2.training.loop import fit
+from minidalle2.training.recipe import Recipe, learning_rate
 from minidalle2.training.recipes import LAPTOP, LAPTOP_MINUTES, PROFILES, split_minutes
+from minidalle2.training.run import TrainingError
 from minidalle2.training.stages import ALL, STAGES, train_stage
 from minidalle2.worlds.shapes.world import Shapes
 
@@ -47,10 +51,25 @@ def toy_loss(model, batch, generator):
     return ((model(batch) - batch.sum(1, keepdim=True) - 0.1 * noise) ** 2).mean()
 
 
-def train(folder, steps=30, stop_at=None, loss=toy_loss, **changes):
+def fit_at_scale(model, data, loss, recipe, folder, stage):
+    """The loop for several processes and GPUs, here in one process without a GPU."""
+    job = Job(model, lambda n, generator, rows: data(n, generator)[rows], same, None, None)
+    return scale_loop.fit(job, loss, recipe, folder, stage)
+
+
+def same(batch):
+    return batch
+
+
+@pytest.fixture(params=[fit, fit_at_scale], ids=["plain", "scale"])
+def loop(request):
+    return request.param
+
+
+def train(folder, steps=30, stop_at=None, loss=toy_loss, loop=fit, **changes):
     recipe = Recipe(steps=steps, batch_size=16, warmup_steps=3, **changes)
     seen = []
-    for step in fit(Toy(), toy_data, loss, recipe, folder, "toy"):
+    for step in loop(Toy(), toy_data, loss, recipe, folder, "toy"):
         seen.append(step)
         if step.step == stop_at:
             break
@@ -66,11 +85,27 @@ def test_training_learns(tmp_path):
     assert steps[-1].loss < 0.2 * steps[0].loss
 
 
+def test_both_loops_have_the_same_bits_and_log(tmp_path):
+    """One loop can finish what the other began. Only the seconds in the log differ."""
+    train(tmp_path / "plain")
+    train(tmp_path / "scale", loop=fit_at_scale)
+    train(tmp_path / "both", stop_at=7, loop=fit_at_scale)
+    train(tmp_path / "both")
+    plain = weights(tmp_path / "plain")
+    for folder in ("scale", "both"):
+        other = weights(tmp_path / folder)
+        assert plain.keys() == other.keys()
+        assert all(torch.equal(plain[name], other[name]) for name in plain)
+        logs = [(tmp_path / run / "log.jsonl").read_text() for run in ("plain", folder)]
+        lines = [[json.loads(line) | {"seconds": 0} for line in log.splitlines()] for log in logs]
+        assert lines[0] == lines[1]
+
+
 @pytest.mark.parametrize("stop_at", [1, 7, 29])
-def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, stop_at):
+def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, stop_at, loop):
     train(tmp_path / "whole")
-    train(tmp_path / "parts", stop_at=stop_at)
-    rest = train(tmp_path / "parts")
+    train(tmp_path / "parts", stop_at=stop_at, loop=loop)
+    rest = train(tmp_path / "parts", loop=loop)
     assert rest[0].step == stop_at + 1
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert whole.keys() == parts.keys()
@@ -84,7 +119,7 @@ KILLED = """
 import sys
 sys.path[:0] = {paths!r}
 from tests.test_training import *
-loop.SAVE_EVERY_SECONDS = 0
+run.SAVE_EVERY_SECONDS = 0
 train(Path(sys.argv[1]), steps=400)
 """
 
@@ -107,19 +142,20 @@ def test_kill_9_loses_nothing_but_time(tmp_path):
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
 
 
-def test_nan_stops_with_a_sentence_and_keeps_the_last_good_weights(tmp_path):
+def test_nan_stops_with_a_sentence_and_keeps_the_last_good_weights(tmp_path, loop):
     train(tmp_path, stop_at=5)
     before = weights(tmp_path)
     with pytest.raises(TrainingError, match="became nan at step 5.*learning rate"):
         train(
             tmp_path,
             loss=lambda model, batch, generator: toy_loss(model, batch, generator) * torch.nan,
+            loop=loop,
         )
     after = weights(tmp_path)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_ctrl_c_ends_the_step_and_saves_it(tmp_path):
+def test_ctrl_c_ends_the_step_and_saves_it(tmp_path, loop):
     def interrupted_loss(model, batch, generator):
         interrupted_loss.calls += 1
         if interrupted_loss.calls == 4:
@@ -128,7 +164,7 @@ def test_ctrl_c_ends_the_step_and_saves_it(tmp_path):
 
     interrupted_loss.calls = 0
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "stopped", loss=interrupted_loss)
+        train(tmp_path / "stopped", loss=interrupted_loss, loop=loop)
     assert train(tmp_path / "stopped")[0].step == 5
     train(tmp_path / "whole")
     whole, stopped = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
@@ -143,8 +179,8 @@ def test_a_full_disk_is_one_sentence_and_the_old_checkpoint_stays(tmp_path, monk
         Path(path).write_bytes(b"half a file")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("minidalle2.training.checkpoints.save_file", no_space)
-    with pytest.raises(CheckpointError, match="No space left on device.*untouched"):
+    monkeypatch.setattr("minidalle2.storage.checkpoints.save_file", no_space)
+    with pytest.raises(CheckpointError, match="No space left on device.*unchanged"):
         train(tmp_path)
     after = weights(tmp_path)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -157,12 +193,12 @@ def test_another_recipe_is_refused(tmp_path):
         train(tmp_path, learning_rate=0.5)
 
 
-def test_minutes_become_steps_and_the_number_survives_a_stop(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "TIMED_STEPS", 5)
-    first = train(tmp_path, steps=10**9, stop_at=8, minutes=1 / 60)
+def test_minutes_become_steps_and_the_number_survives_a_stop(tmp_path, monkeypatch, loop):
+    monkeypatch.setattr(run, "TIMED_STEPS", 5)
+    first = train(tmp_path, steps=10**9, stop_at=8, minutes=1 / 60, loop=loop)
     assert first[3].total == 10**9 and 6 <= first[5].total < 10**7
     recipe = Recipe(steps=10**9, batch_size=16, warmup_steps=3, minutes=1 / 60)
-    resumed = fit(Toy(), toy_data, toy_loss, recipe, tmp_path, "toy")
+    resumed = loop(Toy(), toy_data, toy_loss, recipe, tmp_path, "toy")
     assert next(resumed).total == first[5].total
     resumed.close()
 

@@ -25,9 +25,11 @@ def unet() -> UNet:
 def inputs() -> dict[str, torch.Tensor]:
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]).bool()
     return {
-        "x": torch.randn(3, 3, 16, 16), "embedding": torch.randn(3, 20),
-        "context": torch.randn(3, 5, 12), "mask": mask,
-    }  # fmt: skip
+        "x": torch.randn(3, 3, 16, 16),
+        "embedding": torch.randn(3, 20),
+        "context": torch.randn(3, 5, 12),
+        "mask": mask,
+    }
 
 
 @pytest.mark.parametrize("size", [(16, 16), (32, 32), (8, 24)])
@@ -84,9 +86,10 @@ def test_pads_are_not_seen(unet, inputs):
     """e-23: what masked context tokens hold, and how many there are, changes nothing."""
     changed = torch.where(inputs["mask"][..., None], inputs["context"], torch.full((), 7.0))
     longer = {
-        **inputs, "context": torch.cat((inputs["context"], torch.randn(3, 4, 12)), dim=1),
+        **inputs,
+        "context": torch.cat((inputs["context"], torch.randn(3, 4, 12)), dim=1),
         "mask": torch.cat((inputs["mask"], torch.zeros(3, 4).bool()), dim=1),
-    }  # fmt: skip
+    }
     expected = unet(**inputs)
     torch.testing.assert_close(unet(**{**inputs, "context": changed}), expected)
     torch.testing.assert_close(unet(**longer), expected)

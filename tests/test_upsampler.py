@@ -13,9 +13,10 @@ from minidalle2.upsampler import CHANNELS, Upsampler, upsampler_loss
 @pytest.fixture
 def inputs() -> dict[str, torch.Tensor]:
     return {
-        "x_t": torch.randn(3, 3, 16, 16), "t": torch.tensor([10, 500, 999]),
+        "x_t": torch.randn(3, 3, 16, 16),
+        "t": torch.tensor([10, 500, 999]),
         "low": torch.rand(3, 3, 8, 8) * 2 - 1,
-    }  # fmt: skip
+    }
 
 
 def nothing_seen(x: torch.Tensor) -> torch.Tensor:
@@ -119,9 +120,10 @@ def test_first_loss(configs, name):
 def test_right_answers_cost_nothing(upsampler, monkeypatch):
     high, diffusion = torch.rand(4, 3, 8, 8), upsampler.diffusion
     monkeypatch.setattr(
-        upsampler, "forward",
+        upsampler,
+        "forward",
         lambda x_t, t, low: diffusion.target_of(high, t, diffusion.to_eps(high, x_t, t)),
-    )  # fmt: skip
+    )
     loss = upsampler_loss(
         upsampler, (high, F.avg_pool2d(high, 2)), torch.Generator().manual_seed(0)
     )

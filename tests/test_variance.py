@@ -15,7 +15,7 @@ from minidalle2.diffusion.variance import (
     posterior_mean,
     split_variance,
     variance_loss,
-)  # fmt: skip
+)
 
 COSINE = Schedule(cosine_betas(1000))
 SHAPE = (4, 3, 4, 4)
@@ -77,6 +77,11 @@ def random_case(target: str, t: list[int]):
     return diffusion, x0, eps, diffusion.add_noise(x0, t, eps), t, fraction.requires_grad_()
 
 
+def uniform(diffusion: Diffusion, t: torch.Tensor) -> torch.Tensor:
+    """(B,) → (B,) the probability of each t if all T timesteps are equally likely: 1/T."""
+    return torch.full(t.shape, 1 / len(diffusion.schedule))
+
+
 @pytest.mark.parametrize("steps", [50, 1000])
 def test_weight_of_the_bound(steps):
     """e-6: .001 weighs the sum over T, so one term counts T/1000 times; in bits a dimension."""
@@ -84,16 +89,27 @@ def test_weight_of_the_bound(steps):
     diffusion, t = Diffusion(schedule, "x0"), torch.tensor([steps // 2])
     x0, guess, x_t, fraction = (normal(1, 3, 4, 4, seed=s) for s in range(4))
     deviations = [
-        (0.5 * log).exp() for log in (
+        (0.5 * log).exp()
+        for log in (
             schedule.posterior_log_variance[t].reshape(1, 1, 1, 1),
             learned_log_variance(fraction, schedule, t),
         )
-    ]  # fmt: skip
+    ]
     means = [posterior_mean(schedule, x, x_t, t) for x in (x0, guess)]
     kl = kl_divergence(Normal(means[0], deviations[0]), Normal(means[1], deviations[1]))
-    loss = variance_loss(diffusion, guess, fraction, x0, x_t, t)
+    loss = variance_loss(diffusion, guess, fraction, x0, x_t, t, uniform(diffusion, t))
     assert loss.shape == (1,)
     assert loss.item() == pytest.approx(steps / 1000 * kl.mean().item() / math.log(2), rel=1e-3)
+
+
+def test_each_term_is_divided_by_its_probability():
+    """So the expected value is the sum over T, whatever the distribution of t."""
+    diffusion, x0, _, x_t, t, fraction = random_case("x0", [0, 10, 500, 900])
+    probability = torch.tensor([0.4, 0.001, 0.1, 0.02])
+    terms = variance_loss(diffusion, 0.9 * x0, fraction, x0, x_t, t, torch.ones(4))
+    loss = variance_loss(diffusion, 0.9 * x0, fraction, x0, x_t, t, probability)
+    assert (terms > 0).all()
+    torch.testing.assert_close(loss * probability, terms)
 
 
 def test_first_term_is_the_likelihood():
@@ -102,7 +118,7 @@ def test_first_term_is_the_likelihood():
     guess = x0 + 0.01
     mean = posterior_mean(COSINE, guess, x_t, t)
     log_p = discretized_log_likelihood(x0, mean, learned_log_variance(fraction, COSINE, t))
-    loss = variance_loss(diffusion, guess, fraction, x0, x_t, t)
+    loss = variance_loss(diffusion, guess, fraction, x0, x_t, t, uniform(diffusion, t))
     torch.testing.assert_close(loss, -log_p.flatten(1).mean(1) / math.log(2))
 
 
@@ -111,7 +127,9 @@ def test_mean_is_detached(target):
     """e-6: the bound teaches the variance alone."""
     diffusion, x0, eps, x_t, t, fraction = random_case(target, [0, 10, 500, 900])
     prediction = (diffusion.target_of(x0, t, eps) + 0.005).requires_grad_()
-    variance_loss(diffusion, prediction, fraction, x0, x_t, t).sum().backward()
+    variance_loss(
+        diffusion, prediction, fraction, x0, x_t, t, uniform(diffusion, t)
+    ).sum().backward()
     assert prediction.grad is None
     assert (fraction.grad.flatten(1).abs().amax(1) > 0).all()  # at t = 0 too (e-4)
 
@@ -123,7 +141,9 @@ def test_mean_follows_the_target():
         diffusion, x0, _, x_t, t, fraction = random_case(target, [1, 10, 500, 900])
         belief = 0.8 * x0
         prediction = diffusion.target_of(belief, t, diffusion.to_eps(belief, x_t, t))
-        losses.append(variance_loss(diffusion, prediction, fraction, x0, x_t, t))
+        losses.append(
+            variance_loss(diffusion, prediction, fraction, x0, x_t, t, uniform(diffusion, t))
+        )
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-2, atol=1e-4)
     torch.testing.assert_close(losses[2], losses[1], rtol=1e-2, atol=1e-4)
 
@@ -131,7 +151,7 @@ def test_mean_follows_the_target():
 def test_a_perfect_network_has_no_loss():
     """The true x0 and fraction -1, the small variance, make the KL vanish at t > 0."""
     diffusion, x0, _, x_t, t, _ = random_case("x0", [1, 10, 500, 900])
-    loss = variance_loss(diffusion, x0, torch.full(SHAPE, -1.0), x0, x_t, t)
+    loss = variance_loss(diffusion, x0, torch.full(SHAPE, -1.0), x0, x_t, t, uniform(diffusion, t))
     torch.testing.assert_close(loss, torch.zeros(4), atol=1e-5, rtol=0)
 
 
@@ -146,6 +166,6 @@ def test_gradient_at_zero_is_finite(value, schedule):
     x0 = normal(*SHAPE).clamp(-1, 1)
     x_t = diffusion.add_noise(x0, t, normal(*SHAPE, seed=1))
     fraction = torch.full(SHAPE, value, requires_grad=True)
-    loss = variance_loss(diffusion, x0 + 0.5, fraction, x0, x_t, t).mean()
+    loss = variance_loss(diffusion, x0 + 0.5, fraction, x0, x_t, t, uniform(diffusion, t)).mean()
     loss.backward()
     assert loss.isfinite() and fraction.grad.isfinite().all()

@@ -9,12 +9,20 @@ import torch
 from torch import nn
 
 from minidalle2.clip import CLIP, CLIPConfig
+from minidalle2.commands import compare_clip_variants as clip_variants
+from minidalle2.commands.compare_clip_variants import (
+    VARIANTS,
+    Bench,
+    compare,
+    kept,
+    main,
+    planned,
+    train,
+)
 from minidalle2.dalle2 import WEIGHTS
-from minidalle2.evaluation import clip_variants
-from minidalle2.evaluation.clip_variants import VARIANTS, Bench, compare, kept, main, planned, train
 from minidalle2.evaluation.rank import components_needed, effective_rank
-from minidalle2.tokenizer import Tokenizer
-from minidalle2.training.loop import Recipe
+from minidalle2.storage.checkpoints import load_tokenizer, save_tokenizer
+from minidalle2.training.recipe import Recipe
 
 CPU = torch.device("cpu")
 TINY = CLIPConfig(patch_size=8, embedding=12, width=16, heads=2, image_layers=1, text_layers=1)
@@ -26,7 +34,9 @@ BENCH = Bench(Recipe(steps=3, batch_size=8, warmup_steps=1), TINY, pairs=16, emb
 @pytest.fixture
 def folder(tmp_path):
     """With the tokenizer of the shapes, so that none need be trained."""
-    Tokenizer.load(WEIGHTS / "shapes" / "tokenizer.json").save(tmp_path / "tokenizer.json")
+    save_tokenizer(
+        load_tokenizer(WEIGHTS / "shapes" / "tokenizer.json"), tmp_path / "tokenizer.json"
+    )
     return tmp_path
 
 
@@ -96,7 +106,7 @@ def test_all_begin_with_the_same_weights(folder, monkeypatch):
         return []
 
     monkeypatch.setattr(clip_variants, "fit", no_training)
-    size = Tokenizer.load(folder / "tokenizer.json").vocab_size
+    size = load_tokenizer(folder / "tokenizer.json").vocab_size
     for name in VARIANTS:
         train(name, folder, BENCH, CPU, size)
     for name, weights in began.items():
@@ -161,16 +171,29 @@ def test_every_variant_brings_pairs_together(configs, tokenizer, name):
 # The command
 
 ROW = {
-    "steps": 3, "image_to_text": 0.5, "text_to_image": 0.5, "pairs": 16,
-    "scene_read": 0.25, "scenes": 4000, "rank": 3.5, "components": 7,
-}  # fmt: skip
+    "steps": 3,
+    "image_to_text": 0.5,
+    "text_to_image": 0.5,
+    "pairs": 16,
+    "scene_read": 0.25,
+    "scenes": 4000,
+    "rank": 3.5,
+    "components": 7,
+}
 
 
 def options(tmp_path, *more: str) -> list[str]:
     return [
-        "--minutes", "2", "--json", str(tmp_path / "rows.json"), "--out", str(tmp_path / "runs"),
-        "--device", "cpu", *more,
-    ]  # fmt: skip
+        "--minutes",
+        "2",
+        "--json",
+        str(tmp_path / "rows.json"),
+        "--out",
+        str(tmp_path / "runs"),
+        "--device",
+        "cpu",
+        *more,
+    ]
 
 
 def test_rows_that_are_written_are_not_measured_again(tmp_path, monkeypatch, capsys):
@@ -186,7 +209,7 @@ def test_rows_that_are_written_are_not_measured_again(tmp_path, monkeypatch, cap
     monkeypatch.setattr(clip_variants, "compare", pretend)
     which = ("--variants", "clip, filip,simsiam")
     assert main(options(tmp_path, *which)) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command continues" in capsys.readouterr().err
     trained.append("interrupted")
     assert main(options(tmp_path, *which)) == 0
     assert trained == ["clip", "filip", "interrupted", "simsiam"]
@@ -202,7 +225,7 @@ def test_rows_that_are_written_are_not_measured_again(tmp_path, monkeypatch, cap
     [
         (("--world", "emoji"), "can't be compared on emoji"),
         (("--variants", "clip,klip"), "there is no variant 'klip'; --variants takes all or some"),
-        (("--minutes", "0"), "0.0 minutes are no time to train"),
+        (("--minutes", "0"), "--minutes must be larger than 0, not 0.0"),
         (("--minutes", "3"), "had 2 minutes each, not 3"),
         (("--json", "BROKEN"), "holds no table of variants"),
     ],

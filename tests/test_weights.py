@@ -9,31 +9,32 @@ import pytest
 import torch
 
 from minidalle2.dalle2 import DALLE2, WEIGHTS, Sampling
-from minidalle2.evaluation.judging import load_judge
-from minidalle2.evaluation.shapes import (
-    binding, guidance_sweep, manipulations, pca_reconstruction, three_rows,
-)  # fmt: skip
-from minidalle2.evaluation.shapes.drawn import ONE_DRAWING
-from minidalle2.evaluation.shapes.judge import HEADS, answers_of, read
-from minidalle2.evaluation.shapes.prompts import follows, prompt_row
-from minidalle2.evaluation.shapes.report import _pictures_read
-from minidalle2.evaluation.shapes.retrieval import recall_at_1
 from minidalle2.evaluation.similarity import draw as draw_candidates
 from minidalle2.evaluation.similarity import embedded, similarity_row
-from minidalle2.glide import load_twin
-from minidalle2.regression_prior import RegressionPrior, RegressionPriorConfig
-from minidalle2.training.checkpoints import load_model
-from minidalle2.training.precision import multiplies_bfloat16
+from minidalle2.priors.regression_prior import RegressionPrior, RegressionPriorConfig
+from minidalle2.storage.checkpoints import load_model
+from minidalle2.training.glide import load_glide
+from minidalle2.worlds.catalogue import load_judge, open_world
 from minidalle2.worlds.shapes.drawing import draw
+from minidalle2.worlds.shapes.evaluation import (
+    binding,
+    guidance_sweep,
+    manipulations,
+    pca_reconstruction,
+    three_rows,
+)
+from minidalle2.worlds.shapes.evaluation.drawn import ONE_DRAWING
+from minidalle2.worlds.shapes.evaluation.prompts import follows, prompt_row
+from minidalle2.worlds.shapes.evaluation.report import _pictures_read
+from minidalle2.worlds.shapes.evaluation.retrieval import recall_at_1
+from minidalle2.worlds.shapes.judge import HEADS, answers_of, read
 from minidalle2.worlds.shapes.scenes import sample_scenes
-from minidalle2.worlds.world import open_world
 
 SHAPES = WEIGHTS / "shapes"
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "results.json"
 CPU = torch.device("cpu")
-# In float32 they take twice as long, so there are fewer; what they must reach is what 48 must.
-PROMPTS = 48 if multiplies_bfloat16(CPU) else 24
+PROMPTS = 48  # of each row
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def judge():
 
 
 def test_size():
-    """What draws and judges; the priors and the twin to compare with come on top."""
+    """Of the weights that draw and judge, and with the priors and GLIDE to compare with."""
     others = {"autoregressive_prior", "regression_prior", "glide"}
     files = [path for path in SHAPES.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files if path.parent.name not in others) <= 15e6
@@ -83,10 +84,10 @@ def reported() -> dict[str, dict]:
     "name", ["one object", "two objects", "held-out combinations", "held-out pairs, two objects"]
 )
 def test_pictures_follow_their_prompts(dalle2, judge, name):
-    """On other prompts, within three standard errors, those of 48, of what the README says."""
+    """On other prompts, within three standard errors of what the README says."""
     share = reported()[name]["accuracy"]
     row = prompt_row(dalle2, judge, name, PROMPTS, seed=77)
-    assert row["accuracy"] >= share - 3 * (max(share * (1 - share), 0.02) / 48) ** 0.5
+    assert row["accuracy"] >= share - 3 * (max(share * (1 - share), 0.02) / PROMPTS) ** 0.5
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_as_pictures_are_drawn_it_is_within_five_points():
 
 @pytest.fixture(scope="module")
 def twin(dalle2):
-    return load_twin(SHAPES, dalle2)
+    return load_glide(SHAPES, dalle2)
 
 
 def test_the_gap_in_binding(dalle2, judge, twin):

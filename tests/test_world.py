@@ -13,13 +13,31 @@ import torch.nn.functional as F
 from minidalle2.worlds.shapes import captions as wording
 from minidalle2.worlds.shapes.captions import describe
 from minidalle2.worlds.shapes.drawing import (
-    BACKGROUND_RGB, COLOUR_RGB, INK, LETTER_PIXEL, PAPER, RADII, draw, word_masks,
-)  # fmt: skip
+    BACKGROUND_RGB,
+    COLOUR_RGB,
+    INK,
+    LETTER_PIXEL,
+    PAPER,
+    RADII,
+    draw,
+    word_masks,
+)
 from minidalle2.worlds.shapes.near_misses import GROUP, sample_near_misses
 from minidalle2.worlds.shapes.scenes import (
-    BACKGROUNDS, COLOURS, HELD_OUT_COLOUR, KINDS, PLACES, SHAPES, SIZES, SPLITS, WORDS, Scenes,
-    holds_held_out_combination, holds_held_out_pair, sample_scenes,
-)  # fmt: skip
+    BACKGROUNDS,
+    COLOURS,
+    HELD_OUT_COLOUR,
+    KINDS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    SPLITS,
+    WORDS,
+    Scenes,
+    holds_held_out_combination,
+    holds_held_out_pair,
+    sample_scenes,
+)
 from minidalle2.worlds.shapes.world import Shapes
 
 INSIDE = {"ring": (0.8, 0.0), "moon": (-0.5, 0.0)}  # ink, in radii from the centre
@@ -65,9 +83,18 @@ def held_out_combinations() -> frozenset:
     empty = torch.full((64 * 64,), -1)
     zeros, false = torch.zeros(64 * 64, 3), torch.zeros(64 * 64, dtype=torch.bool)
     scenes = Scenes(
-        torch.stack((s[first], s[second], empty), 1), torch.stack((c[first], c[second], empty), 1),
-        zeros.long(), zeros.long(), zeros, zeros, empty + 1, empty, false, false, false,
-    )  # fmt: skip
+        torch.stack((s[first], s[second], empty), 1),
+        torch.stack((c[first], c[second], empty), 1),
+        zeros.long(),
+        zeros.long(),
+        zeros,
+        zeros,
+        empty + 1,
+        empty,
+        false,
+        false,
+        false,
+    )
     held = holds_held_out_combination(scenes).tolist()
     things = objects_of(scenes)
     return frozenset(frozenset(pair) for pair, out in zip(things, held, strict=True) if out)
@@ -127,8 +154,11 @@ RELATION = "|".join(sorted(sum(wording.RELATIONS.values(), ()), key=len, reverse
 SLOTS = {
     **{name: OBJECT for name in ("a", "b", "c")},
     **{name: PLACE for name in ("pa", "pb", "pc")},
-    "r": RELATION, "w": "|".join(WORDS), "background": "|".join(BACKGROUNDS), "caption": ".*",
-}  # fmt: skip
+    "r": RELATION,
+    "w": "|".join(WORDS),
+    "background": "|".join(BACKGROUNDS),
+    "caption": ".*",
+}
 
 
 def pattern(template: str) -> str:
@@ -180,11 +210,15 @@ def test_phrasings_captions_are_all_held_out_ones():
 
 
 RELATION_HOLDS = {
-    "to the left of": lambda x, y: x[0] < x[1] - 0.2, "left of": lambda x, y: x[0] < x[1] - 0.2,
-    "to the right of": lambda x, y: x[0] > x[1] + 0.2, "right of": lambda x, y: x[0] > x[1] + 0.2,
-    "above": lambda x, y: y[0] < y[1] - 0.2, "over": lambda x, y: y[0] < y[1] - 0.2,
-    "below": lambda x, y: y[0] > y[1] + 0.2, "under": lambda x, y: y[0] > y[1] + 0.2,
-}  # fmt: skip
+    "to the left of": lambda x, y: x[0] < x[1] - 0.2,
+    "left of": lambda x, y: x[0] < x[1] - 0.2,
+    "to the right of": lambda x, y: x[0] > x[1] + 0.2,
+    "right of": lambda x, y: x[0] > x[1] + 0.2,
+    "above": lambda x, y: y[0] < y[1] - 0.2,
+    "over": lambda x, y: y[0] < y[1] - 0.2,
+    "below": lambda x, y: y[0] > y[1] + 0.2,
+    "under": lambda x, y: y[0] > y[1] + 0.2,
+}
 
 
 def check_place(words: str, x: float, y: float) -> None:

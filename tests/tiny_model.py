@@ -7,19 +7,29 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minidalle2.clip import CLIP
-from minidalle2.dalle2 import DALLE2
-from minidalle2.training.checkpoints import save_model
-
+from minidalle2.clip import CLIP, CLIPConfig
+from minidalle2.dalle2 import DALLE2, save_sampling
+from minidalle2.decoder import Decoder, DecoderConfig
+from minidalle2.prior import Prior, PriorConfig
+from minidalle2.storage.checkpoints import save_model, save_tokenizer
+from minidalle2.upsampler import Upsampler, UpsamplerConfig
 
 TEXTS = ["a red circle", "a large green star above a red square", "a blue circle", "a red circle"]
 NOTHING_SAME = torch.eye(4).bool()
+MODELS = {
+    "clip": (CLIPConfig, CLIP),
+    "prior": (PriorConfig, Prior),
+    "decoder": (DecoderConfig, Decoder),
+    "upsampler64": (UpsamplerConfig, Upsampler),
+    "upsampler128": (UpsamplerConfig, Upsampler),
+}
 
 
 def save_tiny(dalle2: DALLE2, folder: Path) -> Path:
-    for stage in ("clip", "prior", "decoder", "upsampler64", "upsampler128"):
+    for stage in MODELS:
         save_model(folder / stage, stage, getattr(dalle2, stage))
-    dalle2.tokenizer.save(folder / "tokenizer.json")
+    save_tokenizer(dalle2.tokenizer, folder / "tokenizer.json")
+    save_sampling(folder, dalle2.sampling)
     return folder
 
 

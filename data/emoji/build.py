@@ -1,9 +1,11 @@
-"""Rebuilds this folder's data from packages that sources.lock.json pins: python data/emoji/build.py
+"""Builds the data of this folder from the packages that sources.lock.json lists.
 
-Needs npm (only to download), resvg-py, numpy and Pillow; takes about five minutes of one core. The
-same packages, resvg-py and liblzma give the same bytes. `hide.json`, `held_out_names.json` and the
-texts are written by hand; names.jsonl, splits.json, the six <style>.json.xz, and what
-sources.lock.json says of them are built.
+    python data/emoji/build.py
+
+Needs resvg-py, numpy and Pillow, and npm for the downloads. Takes about five minutes on one core.
+The same versions of the packages, of resvg-py and of liblzma give the same bytes. These files are
+built: names.jsonl, splits.json, the six <style>.json.xz, and the checksums in sources.lock.json.
+hide.json, held_out_names.json and the texts are written by hand.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from vectors import draw, framed, frames, measured, resolve
 
 HERE = Path(__file__).resolve().parent
 TIERS = ("core", "symbols", "clocks")
-# style: (package, the package whose chars.json tells which icon a codepoint is)
+# style: (package of the icons, package whose chars.json maps codepoints to names of icons)
 STYLES = {
     "noto": ("@iconify-json/noto", "@iconify-json/noto"),
     "blob": ("@iconify-json/noto-v1", "@iconify-json/noto"),
@@ -31,19 +33,20 @@ STYLES = {
     "flat": ("@iconify-json/fluent-emoji-flat", "@iconify-json/fluent-emoji-flat"),
 }
 NAMES_PACKAGE = "emojibase-data"
-# Drawings of noto-v1 that still have their old name, by today's name. Others with an old name show
-# something else: its dizzy-face has spiral eyes, its question-mark is blue, its pistol is a gun.
+# Drawings of noto-v1 that have an older name there: name today → older name. Other drawings with an
+# older name are left out, because they show something else: dizzy-face has spiral eyes,
+# question-mark is blue, and pistol is a gun.
 BLOB_OLD_NAMES = {
     "enraged face": "pouting-face",
     "smiling face with open hands": "hugging-face",
     "bullseye": "direct-hit",
 }
-# (style, name) whose icon shows something else: noto-v1's "cricket" is the game, not the insect.
+# (style, name) of icons that show something else: "cricket" of noto-v1 is the game, not the insect.
 WRONG = {("blob", "cricket")}
 PAIRS_PER_STYLE = 68
-LEAST_OTHER_STYLES = 3  # that show a held-out pair's name in training
+LEAST_OTHER_STYLES = 3  # in which the name of a held-out pair must be in the training set
 CHANGES = "selected, cut at the icon's own canvas, recentred, rescaled"
-COPY = 0.02  # mean difference, of 1, below which two drawings at 32 px count as the same
+COPY = 0.02  # two drawings at 32 px count as equal below this mean difference (1: black to white)
 
 
 def main() -> None:
@@ -70,17 +73,22 @@ def main() -> None:
 
 
 def fetch(row: dict, folder: Path) -> Path:
-    """The package's archive, downloaded by npm where it is not in the folder yet."""
+    """The archive of a package. npm downloads it if it is not in `folder`."""
     path = folder / row["file"]
     if not path.exists():
         npm = shutil.which("npm")
         if npm is None:
-            raise SystemExit(f"npm is not installed, and {path} is missing; either would do")
+            raise SystemExit(
+                f"{path} is missing and npm, which downloads it, is not installed; install npm, or "
+                "put the file there"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(
-            [npm, "pack", f"{row['name']}@{row['version']}"], cwd=folder, check=True,
+            [npm, "pack", f"{row['name']}@{row['version']}"],
+            cwd=folder,
+            check=True,
             stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
     check_sha256(path, row["sha256"])
     return path
 
@@ -88,7 +96,10 @@ def fetch(row: dict, folder: Path) -> Path:
 def check_sha256(path: Path, expected: str) -> None:
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != expected:
-        raise SystemExit(f"{path} has sha256 {found}, the lock says {expected}; delete it")
+        raise SystemExit(
+            f"{path} has sha256 {found}, but sources.lock.json says {expected}; delete the file "
+            "and run the same command again"
+        )
 
 
 def read_json(archive: Path, name: str):
@@ -97,7 +108,7 @@ def read_json(archive: Path, name: str):
 
 
 def key_of(hexcode: str) -> str:
-    """'2764-FE0F' → '2764': FE0F only asks for a coloured drawing."""
+    """'2764-FE0F' → '2764': FE0F only means that the drawing is in colour."""
     return "-".join(part for part in hexcode.lower().split("-") if part != "fe0f")
 
 
@@ -107,7 +118,10 @@ def slug(label: str) -> str:
 
 
 def read_names(archive: Path) -> list[dict]:
-    """One row a codepoint, in Unicode's order; flags, parts and ZWJ people are left out."""
+    """One row per emoji, in the order of Unicode.
+
+    Left out: flags, components, and people that consist of several joined codepoints.
+    """
     groups = read_json(archive, "meta/groups.json")
     chinese = {row["hexcode"]: row for row in read_json(archive, "zh/data.json")}
     rows = []
@@ -118,12 +132,19 @@ def read_names(archive: Path) -> list[dict]:
             continue
         subgroup = groups["subgroups"][str(row["subgroup"])]
         zh = chinese[row["hexcode"]]
-        rows.append({
-            "key": key_of(row["hexcode"]), "char": row["emoji"], "name": row["label"],
-            "keywords": row.get("tags", []), "group": group, "subgroup": subgroup,
-            "tier": tier_of(row["label"], group, subgroup),
-            "name_zh": zh["label"], "keywords_zh": zh.get("tags", []),
-        })  # fmt: skip
+        rows.append(
+            {
+                "key": key_of(row["hexcode"]),
+                "char": row["emoji"],
+                "name": row["label"],
+                "keywords": row.get("tags", []),
+                "group": group,
+                "subgroup": subgroup,
+                "tier": tier_of(row["label"], group, subgroup),
+                "name_zh": zh["label"],
+                "keywords_zh": zh.get("tags", []),
+            }
+        )
     return rows
 
 
@@ -134,7 +155,7 @@ def tier_of(label: str, group: str, subgroup: str) -> str:
 
 
 def drawings_of(style: str, archive: Path, chars: Path, names: list[dict]) -> dict[str, str]:
-    """Codepoint key → SVG, in the order of the names."""
+    """Key of a codepoint → SVG, in the order of the names."""
     package = read_json(archive, "icons.json")
     icons = {key_of(code): icon for code, icon in read_json(chars, "chars.json").items()}
     bodies, boxes = {}, {}
@@ -151,7 +172,7 @@ def drawings_of(style: str, archive: Path, chars: Path, names: list[dict]) -> di
 
 
 def small(source: str) -> np.ndarray:
-    """→ (32, 32, 3) in [0, 1], on white: 64 px, averaged."""
+    """SVG → picture (32, 32, 3) in [0, 1] on white, drawn at 64 px and averaged."""
     picture = draw(source, 64) / 255
     alpha = picture[:, :, 3:]
     on_white = picture[:, :, :3] * alpha + 1 - alpha
@@ -164,22 +185,28 @@ def held_out_keys(names: list[dict], held_out: list[str]) -> set[str]:
 
 
 def choose_pairs(names: list[dict], barred: set[str], pictures: dict) -> dict[str, str]:
-    """Key → the one style it is held out in: the same number of pairs a style, chosen by a hash.
+    """Chooses the held-out pairs: key → the style in which this name is held out.
 
-    Names need three other styles to be learnt from. A drawing that another one in sight of training
-    copies (same style, or same name) would be no test, so it is never held out.
+    Each style has the same number of pairs. A hash determines the choice. A name must exist in at
+    least three other styles, so that it can be learned from them. A drawing is never held out if a
+    nearly equal drawing has the same style or the same name, because it would be known from
+    training.
     """
     core = [row["key"] for row in names if row["tier"] == "core" and row["key"] not in barred]
     core.sort(key=lambda key: hashlib.sha256(f"held-out pair {key}".encode()).hexdigest())
     pairs: dict[str, str] = {}
     for turn in range(PAIRS_PER_STYLE * len(STYLES)):
         style = list(STYLES)[turn % len(STYLES)]
-        pairs[next(
-            key for key in core
-            if key not in pairs and key in pictures[style]
-            and sum(key in drawn for drawn in pictures.values()) > LEAST_OTHER_STYLES
-            and not has_copy(key, style, pictures)
-        )] = style  # fmt: skip
+        pairs[
+            next(
+                key
+                for key in core
+                if key not in pairs
+                and key in pictures[style]
+                and sum(key in drawn for drawn in pictures.values()) > LEAST_OTHER_STYLES
+                and not has_copy(key, style, pictures)
+            )
+        ] = style
     return {row["key"]: pairs[row["key"]] for row in names if row["key"] in pairs}
 
 
@@ -190,7 +217,7 @@ def has_copy(key: str, style: str, pictures: dict) -> bool:
 
 
 def write(out: Path, names: list, splits: dict, styles: dict, packages: list) -> dict[str, str]:
-    """Writes all; → file name → sha256 of its text (unpacked, where it is packed)."""
+    """Writes all built files. Returns {file name: sha256 of its text before compression}."""
     by_name = {row["name"]: row for row in packages}
     texts = {
         "names.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in names),
@@ -199,9 +226,12 @@ def write(out: Path, names: list, splits: dict, styles: dict, packages: list) ->
     for style, drawings in styles.items():
         row = by_name[STYLES[style][0]]
         about = {
-            "style": style, "source": f"{row['name']} {row['version']}", "credit": row["credit"],
-            "license": row["license"], "changes": CHANGES,
-        }  # fmt: skip
+            "style": style,
+            "source": f"{row['name']} {row['version']}",
+            "credit": row["credit"],
+            "license": row["license"],
+            "changes": CHANGES,
+        }
         texts[f"{style}.json"] = json.dumps({**about, "drawings": drawings}, ensure_ascii=False)
     for name, text in texts.items():
         if name.endswith((".jsonl", "splits.json")):

@@ -1,4 +1,4 @@
-"""Icons of an Iconify package → whole SVGs, centred, all drawings of a style at one scale."""
+"""Icons of an Iconify package → complete SVGs, centred, with one scale for all icons of a style."""
 
 import io
 
@@ -6,32 +6,43 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
-MARGIN = 1 / 8  # drawn around an icon's own canvas when its ink is measured: some reach outside
-PIXELS = (320, 304, 288, 272)  # a side of that picture; the first at which resvg draws it
-VIEW = 128  # px that a drawing gives as its own size
-SIZES = (64, 128)  # px at which every frame must be drawn without fail
-NUDGE = 1.003  # a frame grows by this factor until it is
-FAINT = 16  # alpha from which a pixel counts as ink
-PERCENTILE, SPAN, LARGEST_SPAN = 75, 0.94, 0.96  # of the canvas
-ALIAS_FIELDS = {"parent", "hFlip", "hidden"}  # the ones that these packages use
+MARGIN = 1 / 8  # drawn around the canvas to measure the ink, because some icons exceed their canvas
+PIXELS = (320, 304, 288, 272)  # sides to measure at; the first is used that resvg can draw
+VIEW = 128  # px, the size that is written in every SVG
+SIZES = (64, 128)  # px at which resvg must be able to draw every icon
+NUDGE = 1.003  # factor by which a frame is enlarged until resvg can draw it
+FAINT = 16  # smallest alpha of a pixel that counts as ink
+# The icon at this percentile of the sizes fills SPAN of its square. Larger icons fill LARGEST_SPAN.
+PERCENTILE, SPAN, LARGEST_SPAN = 75, 0.94, 0.96
+ALIAS_FIELDS = {"parent", "hFlip", "hidden"}  # the fields that these packages use
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom in the icon's own units
+Box = tuple[float, float, float, float]  # left, top, right, bottom in the units of the icon
 
 
 def resolve(package: dict, name: str) -> tuple[str, float, float] | None:
-    """→ (body, width, height) of an icon or alias, flips applied; None where there is none."""
+    """→ (body, width, height) of an icon or alias, with its flips applied.
+
+    Returns None if there is no such icon. Raises ValueError for transformations that these packages
+    do not use.
+    """
     flip, icon = False, package["icons"].get(name)
     while icon is None:
         alias = package.get("aliases", {}).get(name)
         if alias is None:
             return None
         if unknown := set(alias) - ALIAS_FIELDS:
-            raise ValueError(f"alias {name} of {package['prefix']} has {unknown}; resolve it too")
+            raise ValueError(
+                f"the alias {name} of {package['prefix']} has the unknown fields {unknown}; "
+                "`resolve` must be extended to support them"
+            )
         flip ^= alias.get("hFlip", False)
         name = alias["parent"]
         icon = package["icons"].get(name)
     if {"left", "top", "rotate", "hFlip", "vFlip"} & set(icon):
-        raise ValueError(f"icon {name} of {package['prefix']} is shifted or turned; resolve it too")
+        raise ValueError(
+            f"the icon {name} of {package['prefix']} is shifted, rotated or flipped; `resolve` "
+            "must be extended to support this"
+        )
     width = icon.get("width", package["width"])
     height = icon.get("height", package["height"])
     body = icon["body"]
@@ -41,10 +52,10 @@ def resolve(package: dict, name: str) -> tuple[str, float, float] | None:
 
 
 def svg(body: str, left: float, top: float, side: float) -> str:
-    """A whole square SVG; numbers of at most three decimals.
+    """A complete square SVG. Its numbers have at most three decimals.
 
-    It says its size: where only a viewBox of 30.5 does, resvg-py takes that for 30 pixels, and the
-    drawing comes out too large.
+    The SVG contains its size in pixels. Otherwise resvg-py would take the size from the viewBox and
+    round, for example, 30.5 to 30 pixels, and the drawing would be too large.
     """
     box = " ".join(f"{number:.3f}".rstrip("0").rstrip(".") for number in (left, top, side, side))
     links = ' xmlns:xlink="http://www.w3.org/1999/xlink"' if "xlink:" in body else ""
@@ -53,15 +64,15 @@ def svg(body: str, left: float, top: float, side: float) -> str:
 
 
 def draw(source: str, pixels: int) -> np.ndarray | None:
-    """→ (pixels, pixels, 4) uint8, alpha not premultiplied; None where resvg fails.
+    """→ (pixels, pixels, 4) uint8, alpha not premultiplied; None if resvg fails.
 
-    resvg 0.48 panics on some filters at some sizes (an index in filter/composite.rs).
+    resvg 0.48 panics for some filters at some sizes (a wrong index in filter/composite.rs).
     """
     try:
         png = resvg_py.svg_to_bytes(
             svg_string=source, width=pixels, height=pixels, skip_system_fonts=True
         )
-    except BaseException as error:  # PanicException is not an Exception
+    except BaseException as error:  # PanicException is not a subclass of Exception
         if type(error).__name__ != "PanicException":
             raise
         return None
@@ -69,10 +80,10 @@ def draw(source: str, pixels: int) -> np.ndarray | None:
 
 
 def measured(body: str, width: float, height: float) -> tuple[str, Box]:
-    """→ the body and what it covers.
+    """→ the body and the box of its ink.
 
-    Viewers cut at an icon's own canvas. Some draw beyond it (stray paths, mostly), so those are put
-    into an inner SVG, which cuts them in any frame.
+    Some icons draw outside their canvas, mostly by mistake. Viewers cut this off. Such a body is
+    put into an inner SVG, which cuts it off in every frame.
     """
     side = max(width, height)
     start, extent = -side * MARGIN, side * (1 + 2 * MARGIN)
@@ -91,7 +102,11 @@ def measured(body: str, width: float, height: float) -> tuple[str, Box]:
 
 
 def ink_of(picture: np.ndarray, start: float, unit: float) -> Box:
-    """(P, P, 4) of which each pixel is `unit` wide, the first at (start, start)."""
+    """The box of the ink in a picture (S, S, 4).
+
+    The first pixel lies at (start, start), and each pixel is `unit` wide. Raises ValueError if
+    there is no ink.
+    """
     rows, columns = np.nonzero(picture[:, :, 3] >= FAINT)
     if not len(rows):
         raise ValueError("a drawing is empty")
@@ -100,10 +115,11 @@ def ink_of(picture: np.ndarray, start: float, unit: float) -> Box:
 
 
 def frames(boxes: dict[str, Box]) -> dict[str, tuple[float, float, float]]:
-    """Boxes of a style → (left, top, side) of the square that each drawing is seen through.
+    """Boxes of all icons of a style → frames: (left, top, side) of the visible square of each icon.
 
-    One scale for all, so that a mouse stays smaller than a face: the drawing at the 75th percentile
-    spans 94 % of its square. A larger one gets a larger square, which it fills to 96 %.
+    All icons have the same scale, so that a mouse stays smaller than a face. The icon at the 75th
+    percentile of the sizes fills 94 % of its square. An icon that would fill more than 96 % of such
+    a square gets a larger square, of which it fills 96 %.
     """
     spans = {
         key: max(right - left, bottom - top) for key, (left, top, right, bottom) in boxes.items()
@@ -117,11 +133,11 @@ def frames(boxes: dict[str, Box]) -> dict[str, tuple[float, float, float]]:
 
 
 def framed(body: str, left: float, top: float, side: float) -> str:
-    """The SVG through its frame, which grows a little where resvg fails at one of SIZES."""
+    """The SVG of an icon in its frame. The frame is enlarged slightly while resvg can't draw it."""
     for _ in range(20):
         source = svg(body, left, top, side)
         if "<filter" not in body or all(draw(source, size) is not None for size in SIZES):
             return source
         growth = side * (NUDGE - 1)
         left, top, side = left - growth / 2, top - growth / 2, side + growth
-    raise ValueError("resvg fails at every frame of a drawing")
+    raise ValueError("resvg can't draw an icon with any of the frames that were tried")

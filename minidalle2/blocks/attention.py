@@ -1,4 +1,4 @@
-"""Multi-head attention, written out: softmax(QKᵀ/√d)V. Knows nothing of what it attends to.
+"""Multi-head attention, written out: softmax(QKᵀ/√d)V. Text, images and pictures share this code.
 
 Letters: B batch, T queries, S keys, D width, H heads.
 """
@@ -7,15 +7,18 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from minidalle2.blocks.validation import require
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """(B, H, T, d), (B, H, S, d) twice → (B, H, T, d); `mask` is True where a query may look.
+    """q (B, H, T, d), k and v (B, H, S, d) → (B, H, T, d).
 
-    Spelled out rather than fused: on CPUs the backward pass of torch's fused attention is slower.
+    `mask` is True where a query may attend to a key. The formula is written out because on CPUs
+    the backward pass of torch's fused attention is slower.
     """
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, H, T, S)
     if mask is not None:
-        # Adding costs nothing in the backward pass, filling does.
+        # Adding a mask costs nothing in the backward pass. Filling the scores would.
         scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -torch.inf)
     return scores.softmax(-1) @ v
 
@@ -25,8 +28,10 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, heads: int):
         super().__init__()
-        if heads < 1 or width % heads:
-            raise ValueError(f"{heads} heads can't share a width of {width}; a divisor of it can")
+        require(
+            heads >= 1 and width % heads == 0,
+            f"{heads} attention heads cannot share a width of {width}; use a divisor of {width}",
+        )
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)

@@ -1,4 +1,4 @@
-"""Timesteps and texts as vectors."""
+"""Timesteps, texts and images as vectors."""
 
 import math
 
@@ -7,10 +7,11 @@ from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
 from minidalle2.blocks.transformer import Transformer, causal_mask
+from minidalle2.blocks.validation import require
 
 
 def sinusoidal(t: Tensor, width: int) -> Tensor:
-    """(B,) timesteps → (B, D): cosines, then sines, periods from 2π to 2π·10,000 steps."""
+    """(B,) timesteps → (B, D): cosines, then sines, with periods from 2π to 2π·10,000 steps."""
     half = width // 2
     frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
     angles = t[:, None].float() * frequencies
@@ -22,6 +23,7 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
+        require(width % 2 == 0, f"a time embedding needs an even width, not {width}")
         self.width = width
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
 
@@ -30,7 +32,10 @@ class TimeEmbedding(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Tokens (B, T) → features (B, T, D), causal: what follows a text's end cannot reach it."""
+    """Tokens (B, T) → features (B, T, D).
+
+    It is causal. Therefore padding, which follows the end of a text, cannot change the text.
+    """
 
     def __init__(self, vocab_size: int, context_length: int, width: int, layers: int, heads: int):
         super().__init__()

@@ -1,4 +1,7 @@
-"""A pre-norm transformer: both towers of CLIP, the prior and the decoder's text encoder use it."""
+"""A pre-norm transformer. Both CLIP towers, the priors and the decoder's text encoder use it.
+
+Letters: B batch, T tokens, D width.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +10,7 @@ from minidalle2.blocks.attention import SelfAttention
 
 
 class Block(nn.Module):
-    """(B, T, D) → (B, T, D)."""
+    """(B, T, D) → (B, T, D): attention and an MLP, each with a residual connection."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -24,13 +27,14 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """(B, T, D) → (B, T, D), layer-normed at the end."""
+    """(B, T, D) → (B, T, D), with a final layer norm."""
 
     def __init__(self, width: int, layers: int, heads: int):
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.final_norm = nn.LayerNorm(width)
-        # GPT-2: what is added to the residual stream starts small, the more so in a deep stack.
+        # As in GPT-2, layers that add to the residual stream start small. Deeper stacks have more
+        # of these layers, so they start smaller.
         for block in self.blocks:
             for last in (block.attention.out, block.mlp[-1]):
                 nn.init.normal_(last.weight, std=(2 * layers * width) ** -0.5)
@@ -43,5 +47,5 @@ class Transformer(nn.Module):
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:
-    """(T, T): True where query row may look at key column, itself included."""
+    """(T, T): True where a query (row) may attend to a key (column): itself and earlier tokens."""
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()

@@ -1,6 +1,7 @@
 """A U-Net of residual blocks with optional attention, after ADM (Dhariwal & Nichol 2021).
 
-(B, C, H, W) image and (B, D) embedding → (B, C', H, W). The decoder and both upsamplers are one.
+(B, C, H, W) image and (B, D) embedding → (B, C', H, W). The decoder and both upsamplers use it.
+Letters: B batch, C channels, D width of the embedding, K context tokens, S keys.
 """
 
 from dataclasses import dataclass
@@ -11,32 +12,58 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from minidalle2.blocks.attention import attend
+from minidalle2.blocks.validation import require, require_positive
 
-FEATURES = 8  # of each pixel, where the finest level sees squares of them
+FEATURES = 8  # output channels of each pixel before the last convolution, if patch > 1
+GROUPS = 8  # of every group norm, so all widths are multiples of 8
 
 
 @dataclass
 class UNetConfig:
     channels_in: int
     channels_out: int
-    widths: tuple[int, ...]  # channels at each level, from the finest down
-    blocks: tuple[int, ...]  # residual blocks at each level, down and up
-    attention: tuple[bool, ...]  # whether a level ends in attention: to itself and to the context
-    patch: int = 1  # pixels a side of the squares that the finest level sees
-    embedding: int = 256  # D, width of the embedding that carries t (and more)
+    widths: tuple[int, ...]  # channels of each level, from the finest to the coarsest
+    blocks: tuple[int, ...]  # residual blocks of each level, on the way down and on the way up
+    attention: tuple[bool, ...]  # whether a level ends with attention to itself and to the context
+    patch: int = 1  # the finest level sees squares of patch x patch pixels
+    embedding: int = 256  # D, width of the embedding that contains t (and more)
     context: int = 128  # width of the context tokens
     head_width: int = 32  # channels of a head; the paper's 64 (table 3) would leave one or two
 
+    def __post_init__(self):
+        require_positive(self, "patch embedding context head_width")
+        levels = {len(self.widths), len(self.blocks), len(self.attention)}
+        require(
+            len(levels) == 1 and len(self.widths) >= 1,
+            "widths, blocks and attention need one entry for each level of the U-Net, not "
+            f"{len(self.widths)}, {len(self.blocks)} and {len(self.attention)}",
+        )
+        wrong = [width for width in self.widths if width < GROUPS or width % GROUPS]
+        require(not wrong, f"U-Net widths must be multiples of {GROUPS}, not {wrong[:1]}")
+        require(min(self.blocks) >= 1, f"each U-Net level needs a block, but blocks={self.blocks}")
+
+    def check_size(self, size: int) -> None:
+        """Raises ValueError for pictures of `size` px that this U-Net cannot halve evenly."""
+        multiple = self.patch * 2 ** (len(self.widths) - 1)
+        require(
+            size >= multiple and size % multiple == 0,
+            f"a U-Net with {len(self.widths)} levels and patch {self.patch} needs pictures whose "
+            f"side is a multiple of {multiple} px, not {size} px",
+        )
+
 
 class ResBlock(nn.Module):
-    """Two convolutions; the embedding scales and shifts between them (adaptive group norm)."""
+    """(B, C, H, W) → (B, C', H, W): two convolutions and a residual connection.
+
+    The embedding (B, D) scales and shifts the features between them (adaptive group norm).
+    """
 
     def __init__(self, channels_in: int, channels_out: int, embedding: int):
         super().__init__()
-        self.norm1 = nn.GroupNorm(8, channels_in)
+        self.norm1 = nn.GroupNorm(GROUPS, channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.modulation = nn.Linear(embedding, 2 * channels_out)
-        self.norm2 = nn.GroupNorm(8, channels_out)
+        self.norm2 = nn.GroupNorm(GROUPS, channels_out)
         self.conv2 = _zero(nn.Conv2d(channels_out, channels_out, 3, padding=1))
         same = channels_in == channels_out
         self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
@@ -49,12 +76,12 @@ class ResBlock(nn.Module):
 
 
 class ContextAttention(nn.Module):
-    """Every position attends to all positions and to the context tokens at once, as in GLIDE."""
+    """Every position attends to all positions and to all context tokens, as in GLIDE."""
 
     def __init__(self, channels: int, context: int, head_width: int):
         super().__init__()
         self.heads = max(1, channels // head_width)
-        self.norm = nn.GroupNorm(8, channels)
+        self.norm = nn.GroupNorm(GROUPS, channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.context_norm = nn.LayerNorm(context)
         self.context_kv = nn.Linear(context, 2 * channels)
@@ -73,8 +100,8 @@ class ContextAttention(nn.Module):
         return x + rearrange(self.out(attended), "b (h w) c -> b c h w", h=height)
 
 
-class Stage(nn.Module):
-    """A residual block, and attention after it where there is one."""
+class UNetBlock(nn.Module):
+    """A residual block, followed by attention if `attention` is True."""
 
     def __init__(self, channels_in: int, channels_out: int, config: UNetConfig, attention: bool):
         super().__init__()
@@ -91,6 +118,8 @@ class Stage(nn.Module):
 
 
 class UNet(nn.Module):
+    """(B, C, H, W) → (B, C', H, W), conditioned on an embedding and on context tokens."""
+
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.patch = config.patch
@@ -104,24 +133,23 @@ class UNet(nn.Module):
             self.down.append(nn.ModuleList())
             for i in range(count):
                 at_end = attention and i == count - 1
-                self.down[-1].append(Stage(channels, width, config, at_end))
+                self.down[-1].append(UNetBlock(channels, width, config, at_end))
                 channels = width
                 skips.append(channels)
-        self.middle = Stage(channels, channels, config, config.attention[-1])
+        self.middle = UNetBlock(channels, channels, config, config.attention[-1])
         for width, count, attention in reversed(levels):
             self.up.append(nn.ModuleList())
             for i in range(count):
                 at_end = attention and i == count - 1
-                self.up[-1].append(Stage(channels + skips.pop(), width, config, at_end))
+                self.up[-1].append(UNetBlock(channels + skips.pop(), width, config, at_end))
                 channels = width
-        self.norm_out = nn.GroupNorm(8, channels)
+        self.norm_out = nn.GroupNorm(GROUPS, channels)
         features = config.channels_out if config.patch == 1 else FEATURES
         self.conv_out = _zero(nn.Conv2d(channels, config.patch**2 * features, 3, padding=1))
-        # Across the borders of the squares, which would show as a lattice.
-        self.detail = (
-            nn.Identity() if config.patch == 1
-            else nn.Conv2d(FEATURES, config.channels_out, 3, padding=1, bias=False)
-        )  # fmt: skip
+        # With patches, a last convolution across their borders keeps them from being visible.
+        self.detail = nn.Identity()
+        if config.patch > 1:
+            self.detail = nn.Conv2d(FEATURES, config.channels_out, 3, padding=1, bias=False)
 
     def forward(
         self,
@@ -135,16 +163,16 @@ class UNet(nn.Module):
         x = F.pixel_unshuffle(x, self.patch).contiguous(memory_format=torch.channels_last)
         x = self.conv_in(x)
         skips = []
-        for level, stages in enumerate(self.down):
+        for level, blocks in enumerate(self.down):
             if level > 0:
                 x = self.shrink[level - 1](x)
-            for stage in stages:
-                x = stage(x, *condition)
+            for block in blocks:
+                x = block(x, *condition)
                 skips.append(x)
         x = self.middle(x, *condition)
-        for level, stages in enumerate(self.up):
-            for stage in stages:
-                x = stage(torch.cat((x, skips.pop()), dim=1), *condition)
+        for level, blocks in enumerate(self.up):
+            for block in blocks:
+                x = block(torch.cat((x, skips.pop()), dim=1), *condition)
             if level < len(self.shrink):
                 x = F.interpolate(x, scale_factor=2)
         x = F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.patch)
@@ -152,7 +180,7 @@ class UNet(nn.Module):
 
 
 def _zero(layer: nn.Module) -> nn.Module:
-    """Zero-initialised: each residual branch, and the whole network, starts silent."""
+    """Sets weights to zero, so that at first a residual branch or the whole network outputs 0."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

@@ -1,5 +1,7 @@
-"""Published networks behind minidalle2's `generate`: OpenAI's and open_clip's CLIP, and the priors
-and decoders of DALLE2-PyTorch."""
+"""Published networks with minidalle2's `generate`.
+
+The CLIP comes from OpenAI or open_clip, the prior, decoder and upsamplers from DALLE2-PyTorch.
+"""
 
 from minidalle2.bridge.published import PublishedDALLE2, load
 

@@ -1,8 +1,9 @@
-"""CLIP's own tokenizer (Radford et al. 2021): lower-case byte-pair encoding of words.
+"""The tokenizer of the published CLIPs (Radford et al. 2021): byte-pair encoding in lower case.
 
-Its merges, 48,894 of them, come with every package that holds a CLIP (bpe_simple_vocab_16e6.txt,
-or merges.txt). Unlike tokenizer.py's, a word ends in a mark, spaces are lost, and ids are those
-that published weights were trained with. Left out: the repair of mojibake (ftfy).
+Its 48,894 merges come with every package that contains a CLIP, as bpe_simple_vocab_16e6.txt or
+merges.txt. It differs from tokenizer.py: each word ends with an end-of-word mark, the number of
+spaces is lost, and the ids are those that the published weights were trained with.
+Left out: the repair of wrongly decoded text (ftfy).
 """
 
 import gzip
@@ -15,14 +16,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minidalle2.storage.checkpoints import CheckpointError
 from minidalle2.tokenizer import BYTES, PromptTooLong, merge
-from minidalle2.training.checkpoints import CheckpointError
 
-PAD = 0  # also the id of a "!" that does not end a word; what follows a text's end is never read
+# 0 is also the id of "!" inside a word. This does no harm, because tokens after the end of a text
+# are never read.
+PAD = 0
 END_OF_WORD = "</w>"
 MERGES = ("merges.txt", "bpe_simple_vocab_16e6.txt", "bpe_simple_vocab_16e6.txt.gz")
-PACKAGES = ("open_clip", "dalle2_pytorch", "clip")  # that bring the merges along
-# GPT-2 writes bytes as printable characters: those that are none become letters from Ā up.
+PACKAGES = ("open_clip", "dalle2_pytorch", "clip")  # packages that contain the merges
+# Merges are written as in GPT-2: bytes that are not printable characters become letters from Ā on.
 _LETTERS = [chr(b) if i < 188 else chr(256 + i - 188) for i, b in enumerate(BYTES)]
 _LETTER_OF_BYTE = dict(zip(BYTES, _LETTERS, strict=True))
 _CONTRACTION = re.compile("'(?:s|t|re|ve|m|ll|d)", re.IGNORECASE)
@@ -30,13 +33,16 @@ _SAME_KIND = re.compile("L+|N|o+| +")
 
 
 class CLIPTokenizer:
-    """What `generate` asks of a tokenizer. Start and end have the two largest ids."""
+    """CLIP's tokenizer with the interface that `generate` needs.
+
+    The start and end tokens have the two largest ids.
+    """
 
     def __init__(self, merges: list[tuple[str, str]], context_length: int = 77):
         words = (
             _LETTERS + [letter + END_OF_WORD for letter in _LETTERS] + list(map("".join, merges))
         )
-        self.context_length = context_length  # most tokens of a text, start and end included
+        self.context_length = context_length  # most tokens of a text, including start and end
         self.vocab_size = len(words) + 2
         self.start, self.end = len(words), len(words) + 1
         self._words = words
@@ -45,9 +51,10 @@ class CLIPTokenizer:
 
     @classmethod
     def load(cls, path: Path, vocab_size: int, context_length: int) -> "CLIPTokenizer":
-        """From a list of merges, one a line after a heading, cut to what `vocab_size` has room for.
+        """Reads merges from a file with a heading and one merge per line.
 
-        Raises CheckpointError where it has too few."""
+        Takes as many merges as `vocab_size` needs. Raises CheckpointError if there are too few.
+        """
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8") as file:
             lines = file.read().split("\n")[1:]
@@ -55,18 +62,18 @@ class CLIPTokenizer:
         merges = [tuple(line.split()) for line in lines[: max(needed, 0)] if line]
         if len(merges) != needed or any(len(pair) != 2 for pair in merges):
             raise CheckpointError(
-                f"{path} has {len(merges)} merges, but CLIP's vocabulary of {vocab_size} is made "
-                f"of {needed}; take the file that belongs to this CLIP"
+                f"{path} has {len(merges)} merges, but CLIP's vocabulary of {vocab_size} needs "
+                f"{needed}; use the file that belongs to this CLIP"
             )
         return cls(merges, context_length)
 
     def encode(self, text: str) -> list[int]:
-        """Text → ids without start and end."""
+        """Text → ids, without start and end."""
         text = html.unescape(html.unescape(text))
         return [i for piece in pieces(" ".join(text.lower().split())) for i in self._encode(piece)]
 
     def decode(self, ids: list[int]) -> str:
-        """Ids → text, each word with a space after it."""
+        """Ids → text, with one space between words."""
         byte_of = {letter: byte for byte, letter in _LETTER_OF_BYTE.items()}
         letters = "".join(self._words[i] for i in ids if i < self.start)
         words = letters.split(END_OF_WORD)
@@ -75,7 +82,7 @@ class CLIPTokenizer:
         ).strip()
 
     def __call__(self, texts: list[str]) -> Tensor:
-        """Texts → (B, context_length) ids. Raises PromptTooLong."""
+        """Texts → (B, context_length) ids. Raises PromptTooLong if a text has too many tokens."""
         rows = [self.encode(text) for text in texts]
         for text, row in zip(texts, rows, strict=True):
             if len(row) > self.context_length - 2:
@@ -86,11 +93,11 @@ class CLIPTokenizer:
         return self._padded(rows)
 
     def cut(self, texts: list[str]) -> Tensor:
-        """As a call, but a text that is too long loses its end."""
+        """Texts → (B, context_length) ids. The end of a text with too many tokens is cut off."""
         return self._padded([self.encode(text)[: self.context_length - 2] for text in texts])
 
     def unseen_words(self, text: str) -> list[str]:
-        """None: what published weights have seen is not known."""
+        """Returns no words, because the training captions of published weights are not known."""
         return []
 
     def _padded(self, rows: list[list[int]]) -> Tensor:
@@ -100,7 +107,7 @@ class CLIPTokenizer:
         return tokens
 
     def _encode(self, piece: str) -> list[int]:
-        """The earliest merge, again and again."""
+        """Bytes of a piece → ids, by repeatedly applying the merge that was learned first."""
         word = [_LETTER_OF_BYTE[byte] for byte in piece.encode()]
         word[-1] += END_OF_WORD
         while len(word) > 1:
@@ -112,7 +119,10 @@ class CLIPTokenizer:
 
 
 def pieces(text: str) -> list[str]:
-    """'s and its like, runs of letters, single digits, runs of anything else but spaces."""
+    """Splits a text into contractions ('s), runs of letters, single digits and runs of other signs.
+
+    Spaces are dropped.
+    """
     kinds = "".join(map(_kind, text))
     found, i = [], 0
     while i < len(text):
@@ -129,10 +139,13 @@ def _kind(character: str) -> str:
 
 
 def find_merges(folder: Path) -> Path:
-    """The merges beside the weights or, failing that, those of an installed package."""
+    """The file of merges in `folder`, or else the file of an installed package.
+
+    Raises CheckpointError if there is neither.
+    """
     folders = [folder]
     for package in PACKAGES:
-        spec = importlib.util.find_spec(package)  # finds it without importing it
+        spec = importlib.util.find_spec(package)  # does not import the package
         if spec is not None and spec.origin:
             folders += [Path(spec.origin).parent, Path(spec.origin).parent / "data"]
     for path in (folder / name for folder in folders for name in MERGES):
@@ -140,5 +153,5 @@ def find_merges(folder: Path) -> Path:
             return path
     raise CheckpointError(
         f"there are no merges of CLIP's tokenizer in {folder}; copy bpe_simple_vocab_16e6.txt.gz "
-        "from OpenAI's CLIP there, or install open_clip_torch, which brings it along"
+        "from OpenAI's CLIP to this folder, or install open_clip_torch, which contains them"
     )

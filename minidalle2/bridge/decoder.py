@@ -1,8 +1,8 @@
-"""DALLE2-PyTorch's decoder and upsamplers, as generate's: each of its U-Nets stands for a stage.
+"""DALLE2-PyTorch's decoder and upsamplers as stages of `generate`: each U-Net is one stage.
 
-Image embedding and caption → 64 px → 256 px → 1024 px, or whatever the config says. The networks
-are the peer's own, the sampler is ours: guided variances and dynamic thresholds, which the peer's
-has, stay out.
+Image embedding and caption → 64 px → 256 px → 1024 px, or other sizes if the config says so. In
+this folder, "the peer" is DALLE2-PyTorch. The networks are the peer's, the sampler is minidalle2's.
+Left out: the guided variances and the dynamic thresholding of the peer's sampler.
 """
 
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from minidalle2.bridge.prior import caption_features, without_clip
 from minidalle2.decoder import CHANNELS
 from minidalle2.diffusion.guidance import Denoiser, guided
 from minidalle2.diffusion.sampling import Noise
-from minidalle2.training.checkpoints import CheckpointError
+from minidalle2.storage.checkpoints import CheckpointError
 
-LENGTH_TOLERANCE = 1e-2  # of unit vectors, for those that come from half precision
+LENGTH_TOLERANCE = 1e-2  # of unit vectors; half precision is not more exact
 
 
 @dataclass
 class StageConfig:
-    """What generate asks of a stage's config."""
+    """The part of a stage's config that `generate` needs."""
 
-    image_size: int  # pixels of what it draws
+    image_size: int  # side of the pictures that the stage draws, in pixels
 
     @property
     def size(self) -> int:
@@ -36,28 +36,36 @@ class StageConfig:
 
 
 class PublishedDecoder(nn.Module):
-    """The first U-Net of the peer's Decoder: z_i and caption → pictures."""
-
-    lowest = 0  # the peer draws down to the first timestep
+    """The first U-Net of the peer's Decoder: z_i (B, E) and tokens (B, T) → (B, 3, S, S)."""
 
     def __init__(self, peer: nn.Module, clip: OpenAICLIP):
         super().__init__()
         self.peer, self.clip = peer, clip
         self.config = StageConfig(peer.image_sizes[0])
-        self.steps = peer.sample_timesteps[0]  # as its config says, None where it does not
+        self.steps = peer.sample_timesteps[0]  # sampling steps of its config; None if not given
         self.diffusion = diffusion_of(
             peer.noise_schedulers[0], peer.predict_x_start[0], peer.predict_v[0]
         )
 
-    def denoiser(self, z_i: Tensor, tokens: Tensor, scale: float) -> Denoiser:
-        """The U-Net with its conditions bound and guidance applied. A scale of 0 draws without any
-        condition, 1 without guidance. Raises ValueError for embeddings that are not unit vectors.
+    def denoiser(
+        self, z_i: Tensor, tokens: Tensor, scale: float, guided_above: float = 0.0
+    ) -> Denoiser:
+        """The U-Net with its conditions bound and guidance applied at every timestep.
+
+        z_i (B, E) unit length, tokens (B, T). With scale 0 the conditions are not used; scale 1
+        means no guidance. Raises ValueError for embeddings that are not unit vectors, for a
+        `guided_above` other than 0, and for a scale other than 1 if the decoder cannot be guided.
         """
+        if guided_above:
+            raise ValueError(
+                "published decoders are guided at every timestep, so guided_above must be 0, not "
+                f"{guided_above}"
+            )
         check_unit(z_i)
         if scale != 1 and not self.peer.can_classifier_guidance:
             raise ValueError(
-                f"this decoder was trained without dropping its conditions, so a guidance of "
-                f"{scale} means nothing to it; use decoder_guidance=1"
+                "this decoder was trained without dropping its conditions, so it can't be guided "
+                f"with a scale of {scale}; use decoder_guidance=1"
             )
         unet, given = self.peer.unets[0], {"image_embed": z_i}
         if unet.cond_on_text_encodings:
@@ -72,7 +80,7 @@ class PublishedDecoder(nn.Module):
 
 
 class PublishedUpsampler(nn.Module):
-    """A later U-Net of the peer's Decoder: pictures → larger pictures."""
+    """A later U-Net of the peer's Decoder: pictures → larger pictures (B, 3, S, S)."""
 
     def __init__(self, peer: nn.Module, index: int):
         super().__init__()
@@ -86,12 +94,12 @@ class PublishedUpsampler(nn.Module):
         )
 
     def denoiser(self, low: Tensor) -> Denoiser:
-        """The U-Net with its small picture (B, 3, S, S) bound, enlarged as in its training."""
+        """The U-Net with the smaller pictures (B, 3, S, S) bound, enlarged as in its training."""
         enlarged = F.interpolate(low, self.config.size, mode="nearest").clamp(-1, 1)
         given = {"lowres_cond_img": enlarged}
         if self.conditioner.use_noise:
             level = torch.full((len(low),), self.noise_level, device=low.device)
-            # One noise for all: a picture is to depend on its own seed alone.
+            # All pictures get the same noise, so that none depends on the others of its batch.
             noise = Noise([0] * len(low))(*enlarged.shape[1:]).to(low)
             scheduler = self.conditioner.noise_scheduler
             given["lowres_cond_img"] = scheduler.q_sample(enlarged, level, noise)
@@ -100,19 +108,22 @@ class PublishedUpsampler(nn.Module):
 
 
 def check_unit(z_i: Tensor) -> None:
-    """Raises ValueError for embeddings (B, E) as CLIP's projection gives them."""
+    """Raises ValueError if embeddings (B, E) are not normalised."""
     lengths = z_i.norm(dim=-1)
     worst = lengths[(lengths - 1).abs().argmax()].item()
     if not abs(worst - 1) < LENGTH_TOLERANCE:
         raise ValueError(
-            f"an image embedding has length {worst:.3g}, but decoders were trained on unit ones "
-            "and draw noise from others; normalise it: F.normalize(z_i, dim=-1)"
+            f"an image embedding has length {worst:.3g}, but the decoder was trained on unit "
+            "vectors and draws noise from others; normalise it: F.normalize(z_i, dim=-1)"
         )
 
 
 def load_decoder(folder: Path, clip: OpenAICLIP) -> nn.Module:
-    """The peer's Decoder with all its U-Nets, from a folder with a training config (JSON) and a
-    checkpoint. Raises CheckpointError."""
+    """Reads the peer's Decoder with all its U-Nets.
+
+    `folder` must contain one training config (JSON) and one checkpoint. Raises CheckpointError if
+    one is missing, if they do not fit, or if `generate` can't use such a decoder.
+    """
     package, published = dalle2_pytorch(), read_checkpoint(folder)
     path = only_file(folder, (".json",), "config")
     settings = dict(section(read_json(path), "decoder", str(path)))
@@ -129,30 +140,36 @@ def load_decoder(folder: Path, clip: OpenAICLIP) -> nn.Module:
 
 
 def check_drawable(peer: nn.Module, clip: OpenAICLIP, path: Path) -> None:
-    """Raises CheckpointError for what generate has no way to give, or the peer draws wrongly."""
+    """Raises CheckpointError for a decoder that `generate` can't use.
+
+    Such a decoder needs inputs that `generate` does not have, or is drawn incorrectly by the peer.
+    """
     if peer.unconditional:
-        raise CheckpointError(f"{path} describes a decoder without conditions; generate needs both")
+        raise CheckpointError(
+            f"{path} describes a decoder without conditions, but generate needs a decoder of image "
+            "embeddings"
+        )
     first = peer.unets[0].image_to_tokens
     if isinstance(first, nn.Identity):
         raise CheckpointError(
-            f"{path} has an image_embed_dim that equals cond_dim, for which DALLE2-PyTorch gives "
-            "each picture the embeddings of the others; no config can mend a network trained so"
+            f"{path} has an image_embed_dim that equals cond_dim; in this case DALLE2-PyTorch "
+            "mixes the embeddings of the pictures in a batch, so no network trained with it works"
         )
     if first[0].in_features != clip.config.embedding:
         raise CheckpointError(
-            f"{path} is for image embeddings of {first[0].in_features} numbers, but CLIP beside it "
-            f"makes {clip.config.embedding}; it was trained with another CLIP"
+            f"{path} is for image embeddings of {first[0].in_features} numbers, but the CLIP "
+            f"beside it has {clip.config.embedding}; the decoder was trained with another CLIP"
         )
     for i, unet in enumerate(peer.unets):
         if unet.self_cond or (i and unet.cond_on_text_encodings):
             what = "self-conditioning" if unet.self_cond else "captions for an upsampler"
             raise CheckpointError(
-                f"{path}, decoder.unets[{i}] asks for {what}, which the bridge has no way for"
+                f"{path}, decoder.unets[{i}] needs {what}, which minidalle2 does not support"
             )
 
 
 def averaged(published: Published) -> dict[str, Tensor]:
-    """The state dict, each U-Net's weights replaced by their moving average where there is one."""
+    """The state dict, with the moving averages of the U-Nets' weights if there are any."""
     tensors = dict(published.state.get("model", published.state))
     for name, value in published.state.get("ema", {}).items():
         index, _, rest = name.partition(".")

@@ -1,8 +1,9 @@
-"""OpenAI's CLIP as published (Radford et al. 2021), and the open_clip models of the same build.
+"""OpenAI's published CLIP (Radford et al. 2021), and open_clip models of the same architecture.
 
-(B, T) tokens → z_t (B, E);  (B, 3, H, W) images in [-1, 1] → z_i (B, E). A vision transformer with
-a norm before its blocks and a causal text transformer read at the end token. Modules bear OpenAI's
-names, which open_clip kept, so that a published state dict fits as it is.
+(B, T) tokens → z_t (B, E);  (B, 3, S, S) images in [-1, 1] → z_i (B, E). The image tower is a
+vision transformer with a layer norm before its blocks. The text tower is a causal transformer, read
+at the end token. The modules have OpenAI's names, which open_clip uses, too. Therefore a published
+state dict fits without renaming.
 """
 
 from dataclasses import dataclass, replace
@@ -16,12 +17,12 @@ from torch import Tensor, nn
 from minidalle2.blocks.attention import attend
 from minidalle2.blocks.transformer import causal_mask
 from minidalle2.bridge.checkpoint import Published, fill, read_checkpoint, read_json
-from minidalle2.training.checkpoints import CheckpointError
+from minidalle2.storage.checkpoints import CheckpointError
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-HEAD_WIDTH = 64  # of both towers, unless a config says otherwise
-# OpenAI's archives keep these beside the weights; early open_clip kept the mask.
+HEAD_WIDTH = 64  # of both towers, unless a config has another value
+# Entries of state dicts that are no weights: three of OpenAI's archives, one of early open_clip.
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 KNOWN_KEYS = {
     "": {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale"},
@@ -32,7 +33,7 @@ KNOWN_KEYS = {
 
 @dataclass
 class OpenAICLIPConfig:
-    """Sizes of ViT-B/32, the smallest that was published."""
+    """The sizes of a CLIP. The defaults are those of ViT-B/32, the smallest published CLIP."""
 
     embedding: int = 512  # E
     image_size: int = 224
@@ -45,13 +46,13 @@ class OpenAICLIPConfig:
     text_width: int = 512
     text_layers: int = 12
     text_heads: int = 8
-    quick_gelu: bool = True  # OpenAI's sigmoid approximation of GELU; most of open_clip has GELU
-    mean: tuple[float, ...] = OPENAI_MEAN  # of the colours in [0, 1] that the image tower expects
-    std: tuple[float, ...] = OPENAI_STD
+    quick_gelu: bool = True  # a sigmoid approximation of GELU; most open_clip models use GELU
+    mean: tuple[float, ...] = OPENAI_MEAN  # is subtracted from the colours in [0, 1]
+    std: tuple[float, ...] = OPENAI_STD  # the colours are divided by it
 
 
 class Attention(nn.Module):
-    """(B, T, D) → (B, T, D), with nn.MultiheadAttention's names of its weights."""
+    """Self-attention (B, T, D) → (B, T, D). Its weights have the names of nn.MultiheadAttention."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -67,7 +68,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """(B, T, D) → (B, T, D)."""
+    """A transformer block (B, T, D) → (B, T, D)."""
 
     def __init__(self, width: int, heads: int, quick_gelu: bool):
         super().__init__()
@@ -89,7 +90,7 @@ def quick_gelu_of(x: Tensor) -> Tensor:
 
 
 class Blocks(nn.Module):
-    """(B, T, D) → (B, T, D)."""
+    """A sequence of transformer blocks (B, T, D) → (B, T, D)."""
 
     def __init__(self, width: int, layers: int, heads: int, quick_gelu: bool):
         super().__init__()
@@ -102,7 +103,7 @@ class Blocks(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """(B, 3, H, W), normalised → (B, E), of any length."""
+    """A vision transformer: normalised colours (B, 3, S, S) → (B, E), not of unit length."""
 
     def __init__(self, config: OpenAICLIPConfig):
         super().__init__()
@@ -123,7 +124,7 @@ class ImageTower(nn.Module):
 
 
 class OpenAICLIP(nn.Module):
-    """Both towers. The text tower's weights lie at the top, as OpenAI named them."""
+    """Both towers. As in OpenAI's state dict, the modules of the text tower have no prefix."""
 
     def __init__(self, config: OpenAICLIPConfig):
         super().__init__()
@@ -138,21 +139,21 @@ class OpenAICLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
 
     def text_features(self, tokens: Tensor) -> Tensor:
-        """(B, T) → (B, T, D): what the text tower makes of each token, before the projection."""
+        """(B, T) → (B, T, D): the text tower's features of each token, before the projection."""
         x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
         return self.ln_final(self.transformer(x, causal_mask(tokens.shape[1], tokens.device)))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """(B, T) → z_t (B, E), unit length. The end token has the largest id of all."""
+        """(B, T) → z_t (B, E), unit length. The end token is the token with the largest id."""
         x = self.text_features(tokens)
         at_end = x[torch.arange(len(x), device=x.device), tokens.argmax(1)]
         return F.normalize(at_end @ self.text_projection, dim=-1)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) in [-1, 1], of any size → z_i (B, E), unit length.
+        """(B, 3, S, S) in [-1, 1], for any S → z_i (B, E), unit length.
 
-        OpenAI published no unit vectors, and decoders that were trained on unit ones draw noise
-        from others: here all are.
+        OpenAI's code does not normalise embeddings. They are normalised here, because decoders that
+        were trained on unit vectors draw noise from other vectors.
         """
         size = self.config.image_size
         colours = (images + 1) / 2
@@ -167,10 +168,10 @@ class OpenAICLIP(nn.Module):
 
 
 def load_clip(folder: Path) -> OpenAICLIP:
-    """From a folder with one file of weights and, but for OpenAI's own archives, open_clip's JSON.
+    """Reads a CLIP from a folder with one file of weights and open_clip's JSON config.
 
-    Raises CheckpointError: for what can't be read, what this file has no layers for, and a config
-    and weights that contradict each other.
+    OpenAI's own archives need no config. Raises CheckpointError if a file can't be read, if the
+    architecture is not supported, or if config and weights contradict each other.
     """
     published = read_checkpoint(folder)
     tensors = clip_tensors(published)
@@ -181,43 +182,55 @@ def load_clip(folder: Path) -> OpenAICLIP:
         config = config_of_json(paths[0], config)
         if openai and not config.quick_gelu:
             raise CheckpointError(
-                f"{published.path} is OpenAI's own, which was trained with QuickGELU, but "
-                f"{paths[0].name} says no quick_gelu; every embedding would be a little wrong. "
-                'Write "quick_gelu": true there'
+                f"{published.path} is a CLIP of OpenAI, which was trained with QuickGELU, but "
+                f"{paths[0].name} does not say so, and every embedding would be slightly wrong; "
+                'add "quick_gelu": true to it'
             )
     elif not openai:
         raise CheckpointError(
-            f"{folder} has no JSON config, and weights do not tell GELU from QuickGELU; put the "
-            "model's open_clip_config.json beside them"
+            f"{folder} has no JSON config, and the weights do not tell GELU from QuickGELU; put "
+            "the open_clip_config.json of the model into this folder"
         )
     clip = OpenAICLIP(config)
-    fill(clip, tensors, str(published.path), "it may be another architecture than a CLIP ViT")
+    remedy = "its architecture may be another one than that of a CLIP with a vision transformer"
+    fill(clip, tensors, str(published.path), remedy)
     return clip
 
 
 def clip_tensors(published: Published) -> dict[str, Tensor]:
-    """The state dict of any of the forms, with OpenAI's names."""
-    state = published.state.get("state_dict", published.state)  # as open_clip's training saves it
+    """The state dict with OpenAI's names, from any of the supported kinds of files."""
+    state = published.state.get("state_dict", published.state)  # the key of open_clip's trainings
     tensors = {name.removeprefix("module."): value for name, value in state.items()}
     return {name: value for name, value in tensors.items() if name not in NOT_WEIGHTS}
 
 
 def config_of_tensors(tensors: dict[str, Tensor], path: Path) -> OpenAICLIPConfig:
-    """What the shapes tell: all but the activation and, where unusual, the heads."""
+    """The sizes, read from the shapes of the weights.
+
+    The shapes do not tell the activation or an unusual number of heads. Raises CheckpointError if
+    the tensors are not those of a CLIP with a vision transformer.
+    """
     try:
         grid = int((len(tensors["visual.positional_embedding"]) - 1) ** 0.5)
         image_width, _, _, patch = tensors["visual.conv1.weight"].shape
         text_width, embedding = tensors["text_projection"].shape
         return OpenAICLIPConfig(
-            embedding, grid * patch, patch, image_width, _layers(tensors, "visual.transformer."),
-            max(image_width // HEAD_WIDTH, 1), *tensors["token_embedding.weight"].shape[:1],
-            len(tensors["positional_embedding"]), text_width, _layers(tensors, "transformer."),
+            embedding,
+            grid * patch,
+            patch,
+            image_width,
+            _layers(tensors, "visual.transformer."),
+            max(image_width // HEAD_WIDTH, 1),
+            *tensors["token_embedding.weight"].shape[:1],
+            len(tensors["positional_embedding"]),
+            text_width,
+            _layers(tensors, "transformer."),
             max(text_width // HEAD_WIDTH, 1),
-        )  # fmt: skip
+        )
     except (KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} holds no CLIP with a vision transformer in OpenAI's layout ({error}); "
-            "Hugging Face's and ResNet CLIPs are laid out differently. Take the open_clip file"
+            f"{path} holds no CLIP with a vision transformer in OpenAI's layout ({error}); CLIPs "
+            "of Hugging Face and CLIPs with a ResNet have another layout. Take the open_clip file"
         ) from error
 
 
@@ -226,17 +239,20 @@ def _layers(tensors: dict[str, Tensor], tower: str) -> int:
 
 
 def config_of_json(path: Path, found: OpenAICLIPConfig) -> OpenAICLIPConfig:
-    """open_clip's JSON adds activation, heads and colours to what the weights tell; what both tell
-    must agree. Raises CheckpointError for that and for settings without a layer here."""
+    """`found` with the activation, heads and colours of open_clip's JSON.
+
+    Raises CheckpointError if the JSON contradicts the sizes in `found`, or if it has a setting that
+    is not supported.
+    """
     content = read_json(path)
-    model = content.get("model_cfg", content)  # as published with weights, or as in its package
+    model = content.get("model_cfg", content)  # the JSON beside weights has this key
     image, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
     for name, part in (("", model), ("vision_cfg", image), ("text_cfg", text)):
         unknown = sorted(set(part) - KNOWN_KEYS[name])
         if unknown:
             raise CheckpointError(
                 f"{path} has the setting {'.'.join(filter(None, (name, unknown[0])))!r}, which "
-                "OpenAI's architecture has no layer for; known are "
+                "OpenAI's architecture does not have; the known settings are "
                 f"{', '.join(sorted(KNOWN_KEYS[name]))}"
             )
     colours = content.get("preprocess_cfg", {})
@@ -248,15 +264,21 @@ def config_of_json(path: Path, found: OpenAICLIPConfig) -> OpenAICLIPConfig:
         mean=tuple(colours.get("mean", OPENAI_MEAN)),
         std=tuple(colours.get("std", OPENAI_STD)),
     )
-    told = {"embedding": model.get("embed_dim"), "image_size": image.get("image_size"),
-            "patch_size": image.get("patch_size"), "image_layers": image.get("layers"),
-            "image_width": image.get("width"), "vocab_size": text.get("vocab_size"),
-            "context_length": text.get("context_length"), "text_width": text.get("width"),
-            "text_layers": text.get("layers")}  # fmt: skip
+    told = {
+        "embedding": model.get("embed_dim"),
+        "image_size": image.get("image_size"),
+        "patch_size": image.get("patch_size"),
+        "image_layers": image.get("layers"),
+        "image_width": image.get("width"),
+        "vocab_size": text.get("vocab_size"),
+        "context_length": text.get("context_length"),
+        "text_width": text.get("width"),
+        "text_layers": text.get("layers"),
+    }
     for name, value in told.items():
         if value is not None and value != getattr(config, name):
             raise CheckpointError(
-                f"{path} says {name} {value}, but the weights beside it have "
-                f"{getattr(config, name)}; one of them belongs to another model"
+                f"{path} has {name} {value}, but the weights beside it have "
+                f"{getattr(config, name)}; one of the two files belongs to another model"
             )
     return config

@@ -1,7 +1,8 @@
-"""DALLE2-PyTorch's diffusion prior, as generate's: text embedding and caption → image embedding.
+"""DALLE2-PyTorch's diffusion prior as the prior of `generate`.
 
-The network is the peer's own, its configuration and weights are as published; the sampler is ours.
-It was trained on CLIP's features of the caption's tokens, so it holds the CLIP that makes them.
+z_t (B, E) and tokens (B, T) → candidates of z_i (B, n, E). The network, its config and its weights
+are the peer's (DALLE2-PyTorch's), the sampler is minidalle2's. The prior also reads CLIP's features
+of all tokens of the caption, so it contains the CLIP that computes them.
 """
 
 from collections.abc import Callable
@@ -12,18 +13,18 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from minidalle2.bridge.checkpoint import Published, read_checkpoint, only_file, read_json
+from minidalle2.bridge.checkpoint import Published, only_file, read_checkpoint, read_json
 from minidalle2.bridge.openai_clip import OpenAICLIP
 from minidalle2.bridge.peer import build, dalle2_pytorch, diffusion_of, fill_peer, section
 from minidalle2.diffusion.guidance import Denoiser, guided
 from minidalle2.diffusion.sampling import ddim, last, no_clip
-from minidalle2.training.checkpoints import CheckpointError
+from minidalle2.storage.checkpoints import CheckpointError
 
-CLIP_PREFIX = "clip.clip."  # of the CLIP that a training saved along with its prior or decoder
+CLIP_PREFIX = "clip.clip."  # of the CLIP's tensors in the checkpoint of a prior or decoder
 
 
 class PublishedPrior(nn.Module):
-    """AnyPrior, around the peer's DiffusionPrior."""
+    """The peer's DiffusionPrior with the interface that `generate` needs."""
 
     def __init__(self, peer: nn.Module, clip: OpenAICLIP):
         super().__init__()
@@ -39,14 +40,16 @@ class PublishedPrior(nn.Module):
         return self.peer.can_classifier_guidance
 
     def denoiser(self, z_t: Tensor, tokens: Tensor, guidance: float) -> Denoiser:
-        """(noised z_i, scaled; t) → the peer's answer, with guidance.
+        """The network (noisy scaled z_i (B, E), t (B,)) → (B, E) with its text and guidance bound.
 
-        Without its text the peer's network does not see the noised z_i either: it was trained so.
+        z_t (B, E) unit length, tokens (B, T). In the unconditional pass the network does not see
+        the noisy z_i either, as in its training. Raises ValueError for a scale other than 1 if the
+        prior cannot be guided.
         """
         if guidance != 1 and not self.can_be_guided:
             raise ValueError(
-                f"this prior was trained without dropping its text, so a guidance of {guidance} "
-                "means nothing to it; use prior_guidance=1"
+                "this prior was trained without dropping its text, so it can't be guided with a "
+                f"scale of {guidance}; use prior_guidance=1"
             )
         text = {"text_embed": z_t}
         if self.peer.condition_on_text_encodings:
@@ -62,7 +65,7 @@ class PublishedPrior(nn.Module):
     def candidates(
         self, z_t: Tensor, tokens: Tensor, x_T: Tensor, steps: int, guidance: float
     ) -> Tensor:
-        """n draws of z_i for each caption, from noise x_T (B, n, E) → (B, n, E), unit length."""
+        """Noise x_T (B, n, E) → n candidates of z_i for each caption (B, n, E), unit length."""
         n = x_T.shape[1]
         denoise = self.denoiser(
             repeat(z_t, "b e -> (b n) e", n=n), repeat(tokens, "b t -> (b n) t", n=n), guidance
@@ -78,35 +81,42 @@ class PublishedPrior(nn.Module):
 
 
 def caption_features(clip: OpenAICLIP, tokens: Tensor) -> Tensor:
-    """(B, T) → (B, T, D), zero after the end token, which is how the peer marks what to ignore.
+    """(B, T) → (B, T, D) CLIP's features of the tokens, and zeros where the peer ignores them.
 
-    The first "!" of "!!" has the id of padding and is zeroed, too: networks were trained so.
+    The peer ignores tokens after the end token. It also ignores the first "!" of "!!", which has
+    the same id as padding. The networks were trained in this way.
     """
     ended = (tokens == clip.config.vocab_size - 1).cumsum(1)
-    before = F.pad(ended == 0, (1, -1), value=True)  # the end token itself counts
+    before = F.pad(ended == 0, (1, -1), value=True)  # includes the end token itself
     return clip.text_features(tokens) * (before & (tokens != 0))[..., None]
 
 
 def load_prior(folder: Path, clip: OpenAICLIP) -> PublishedPrior:
-    """From a folder with a training config (JSON) and a checkpoint. Raises CheckpointError."""
+    """Reads a prior from a folder with one training config (JSON) and one checkpoint.
+
+    Raises CheckpointError if one is missing, if they do not fit, or if the prior was trained with
+    another CLIP.
+    """
     package, published = dalle2_pytorch(), read_checkpoint(folder)
     path = only_file(folder, (".json",), "config")
     settings = dict(section(read_json(path), "prior", str(path)))
-    settings.pop("clip", None)  # ours stands in its place
+    settings.pop("clip", None)  # `clip` is used instead
     network = build(
-        package.DiffusionPriorNetwork, settings.pop("net"), f"{path}, prior.net",
+        package.DiffusionPriorNetwork,
+        settings.pop("net"),
+        f"{path}, prior.net",
         (package.CausalTransformer,),
-    )  # fmt: skip
+    )
     if network.self_cond:
-        raise CheckpointError(f"{path} asks for self-conditioning, which the bridge has no way for")
+        raise CheckpointError(f"{path} needs self-conditioning, which minidalle2 does not support")
     peer = build(package.DiffusionPrior, settings, f"{path}, prior", net=network)
     if peer.image_embed_dim != clip.config.embedding:
         raise CheckpointError(
-            f"the prior in {folder} is for embeddings of {peer.image_embed_dim} numbers, but CLIP "
-            f"beside it makes {clip.config.embedding}; it was trained with another CLIP"
+            f"the prior in {folder} is for embeddings of {peer.image_embed_dim} numbers, but the "
+            f"CLIP beside it has {clip.config.embedding}; the prior was trained with another CLIP"
         )
     state = published.state
-    tensors = state.get("ema_model") or state.get("model") or state  # the averaged ones, if any
+    tensors = state.get("ema_model") or state.get("model") or state  # averaged weights, if any
     fill_peer(peer, without_clip(tensors, clip, published), published)
     return PublishedPrior(peer, clip).eval()
 
@@ -114,8 +124,11 @@ def load_prior(folder: Path, clip: OpenAICLIP) -> PublishedPrior:
 def without_clip(
     tensors: dict[str, Tensor], clip: OpenAICLIP, published: Published
 ) -> dict[str, Tensor]:
-    """The state dict less the CLIP that training saved along. Raises CheckpointError where that is
-    another one than ours: its embeddings would mean nothing to the network."""
+    """The state dict without the CLIP that training saved with the network.
+
+    Raises CheckpointError if the saved CLIP is another one than `clip`. The network would not
+    understand the embeddings of another CLIP.
+    """
     name = "ln_final.weight"
     theirs, ours = tensors.get(CLIP_PREFIX + name), clip.state_dict()[name]
     if theirs is not None and (
@@ -123,6 +136,6 @@ def without_clip(
     ):
         raise CheckpointError(
             f"{published.path} was trained with another CLIP than the one beside it (they differ "
-            f"in {name}); put that one in the folder clip"
+            f"in {name}); put the CLIP of its training in the folder clip"
         )
     return {k: v for k, v in tensors.items() if not k.startswith("clip.")}

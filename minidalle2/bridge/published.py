@@ -1,5 +1,6 @@
-"""Published networks as one DALLE2: `load` a folder, then `generate` as with minidalle2's own."""
+"""Published networks as one model: `load` a folder, then `generate` as with other weights."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +12,24 @@ from minidalle2.bridge.decoder import PublishedDecoder, PublishedUpsampler, load
 from minidalle2.bridge.openai_clip import load_clip
 from minidalle2.bridge.prior import load_prior
 from minidalle2.dalle2 import DALLE2, STAGES, Generation, Sampling, StartingNoise
-from minidalle2.training.checkpoints import CheckpointError
+from minidalle2.storage.checkpoints import CheckpointError
 
 DRAWN = STAGES[2:]  # image32, image64, image128
 
 
+@dataclass(eq=False)
 class PublishedDALLE2(DALLE2):
-    """DALLE2 of two to five published networks.
+    """DALLE2 of three to five published networks. Missing upsamplers are None.
 
-    Stages and results keep their names, not their sizes: image32 is what the decoder draws (64 px,
-    say), image64 and image128 what the first and second upsampler make of it (256 and 1024 px).
+    The names of stages and results stay the same, but not their sizes. image32 is the picture of
+    the decoder (for example 64 px), image64 that of the first upsampler (256 px), and image128 that
+    of the second upsampler (1024 px).
     """
 
     @property
     def last_stage(self) -> str:
+        """The last stage for which there is a network."""
         return DRAWN[(self.upsampler64 is not None) + (self.upsampler128 is not None)]
-
-    @property
-    def sampling(self) -> Sampling:
-        """As in the paper (table 3, section 2.2), or as the networks' configs say."""
-        prior, decoder = self.prior, self.decoder
-        first, second = self.upsampler64, self.upsampler128
-        return Sampling(
-            candidates=2, drawings=1,
-            prior_steps=_steps(prior, prior.peer.sample_timesteps, 64), prior_guidance=1.0,
-            decoder_steps=_steps(decoder, decoder.steps, 250),
-            decoder_guidance=1.25 if decoder.peer.can_classifier_guidance else 1.0,
-            upsampler64_steps=_steps(first, first.steps, 27) if first else 1,
-            upsampler128_steps=_steps(second, second.steps, 15) if second else 1,
-        )  # fmt: skip
 
     def generate(
         self,
@@ -48,37 +38,46 @@ class PublishedDALLE2(DALLE2):
         sampling: Sampling | None = None,
         noise: StartingNoise | None = None,
         stop_after: str | None = None,
-        image_embedding: Tensor | None = None,
+        image_embeddings: Tensor | None = None,
         image32: Tensor | None = None,
         image64: Tensor | None = None,
     ) -> Generation:
-        """As DALLE2.generate; without `stop_after`, to the last stage that there is."""
+        """Like DALLE2.generate, but `stop_after` is by default the last stage that exists.
+
+        Raises ValueError if there is no upsampler for `stop_after`.
+        """
         stop_after = stop_after or self.last_stage
         if stop_after in DRAWN and DRAWN.index(stop_after) > DRAWN.index(self.last_stage):
             raise ValueError(
-                f"there is no upsampler for {stop_after} among these networks; stop after "
-                f"{self.last_stage}, or put an upsampler's folder beside the decoder's"
+                f"there is no upsampler for {stop_after} among these networks; use stop_after="
+                f"{self.last_stage!r}, or load a folder with an upsampler"
             )
         return super().generate(
-            prompts, seeds, sampling or self.sampling, noise, stop_after,
-            image_embedding, image32, image64,
-        )  # fmt: skip
+            prompts,
+            seeds,
+            sampling,
+            noise,
+            stop_after,
+            image_embeddings,
+            image32,
+            image64,
+        )
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu") -> PublishedDALLE2:
-    """From a folder with the folders clip, prior, decoder and, where there is one, upsampler, each
-    with one file of weights and the JSON published with it.
+    """Reads published networks from a folder with the folders clip, prior, decoder and upsampler.
 
-    An upsampler is the second (and third) U-Net of the decoder's checkpoint or of the upsampler's.
-    Raises CheckpointError for what is missing, contradicts itself or does not fit the rest, and
-    PeerMissing where DALLE2-PyTorch is not installed.
+    Each of them holds one file of weights and the JSON that was published with it. The folder
+    upsampler is optional. The upsamplers are the second and third U-Net of the checkpoint of the
+    decoder, and of that in the folder upsampler. Raises CheckpointError if a network is missing or
+    does not fit its config or the other networks, PeerMissing if DALLE2-PyTorch is not installed.
     """
     folder = Path(folder)
     for name in ("clip", "prior", "decoder"):
         if not (folder / name).is_dir():
             raise CheckpointError(
-                f"there is no folder {name} in {folder}; published networks are loaded from "
-                "folders named clip, prior, decoder and (if you have one) upsampler"
+                f"there is no folder {name} in {folder}; published networks are loaded from the "
+                "folders clip, prior, decoder and, if there is one, upsampler"
             )
     clip = load_clip(folder / "clip")
     merges = find_merges(folder / "clip")
@@ -91,21 +90,43 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> PublishedDAL
     check_chain(decoder, upsamplers, folder)
     networks = [clip, load_prior(folder / "prior", clip), decoder, *upsamplers]
     networks = [network.to(device).eval() for network in networks]
-    return PublishedDALLE2(tokenizer, *networks, *[None] * (5 - len(networks)))
+    networks += [None] * (5 - len(networks))
+    return PublishedDALLE2(tokenizer, *networks, sampling=published_sampling(*networks[1:]))
+
+
+def published_sampling(
+    prior: Any,
+    decoder: PublishedDecoder,
+    first: PublishedUpsampler | None,
+    second: PublishedUpsampler | None,
+) -> Sampling:
+    """The sampling of the networks' configs, or else that of the paper (table 3, section 2.2)."""
+    return Sampling(
+        candidates=2,
+        drawings=1,
+        prior_steps=_steps(prior, prior.peer.sample_timesteps, 64),
+        prior_guidance=1.0,
+        decoder_steps=_steps(decoder, decoder.steps, 250),
+        decoder_guidance=1.25 if decoder.peer.can_classifier_guidance else 1.0,
+        upsampler64_steps=_steps(first, first.steps, 27) if first else 1,
+        upsampler128_steps=_steps(second, second.steps, 15) if second else 1,
+    )
 
 
 def check_chain(
     decoder: PublishedDecoder, upsamplers: list[PublishedUpsampler], folder: Path
 ) -> None:
-    """Raises CheckpointError where a stage is not made for the size of the one before it."""
+    """Raises CheckpointError if an upsampler needs another size than the stage before it draws."""
     if len(upsamplers) > 2:
-        raise CheckpointError(f"{folder} has {len(upsamplers)} upsamplers; generate takes two")
+        raise CheckpointError(
+            f"{folder} has {len(upsamplers)} upsamplers, but generate uses at most two"
+        )
     size = decoder.config.size
     for upsampler in upsamplers:
         if upsampler.low_size != size:
             raise CheckpointError(
-                f"an upsampler in {folder} takes pictures of {upsampler.low_size} px, but the "
-                f"stage before it draws {size} px; take those that were published together"
+                f"an upsampler in {folder} needs pictures of {upsampler.low_size} px, but the "
+                f"stage before it draws {size} px; use networks that were published together"
             )
         size = upsampler.config.size
 

@@ -1,56 +1,96 @@
-"""Options and their types that several commands have. Nothing here imports torch (see cli.py)."""
+"""What several commands have in common: options and their types. Does not import torch (cli.py)."""
 
 import math
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import fill
+from typing import Any
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-LARGEST_SEED = 2**53  # every JSON reader holds integers up to here exactly
+PRIORS = ("diffusion", "autoregressive", "regression")  # the keys of priors.kinds.PRIORS
+LARGEST_SEED = 2**53  # every JSON reader reads integers up to this one exactly
+WIDTH = 78  # columns of a description
+
+Commands = Any  # the object that ArgumentParser.add_subparsers returns
+
+
+def add_command(
+    commands: Commands, name: str, summary: str, description: str, *examples: str
+) -> ArgumentParser:
+    """Adds a command without options. Returns its parser, to which options can be added."""
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=fill(description, WIDTH),
+        epilog="\n  ".join(("example:", *examples)),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
 
 
 def add_drawn(parser: ArgumentParser) -> None:
-    """What all have that make pictures."""
+    """The options of all commands that draw pictures."""
     parser.add_argument(
-        "--size", type=int, choices=(32, 64, 128), default=128, help="pixels (default 128)"
+        "--size",
+        type=int,
+        choices=(32, 64, 128),
+        default=128,
+        help="side of the pictures in pixels (default 128)",
     )
     add_weights(parser)
     add_device(parser)
     parser.add_argument(
-        "--out", type=Path, default=Path("outputs"), metavar="DIR", help="(default outputs)"
+        "--out",
+        type=Path,
+        default=Path("outputs"),
+        metavar="DIR",
+        help="folder for the pictures (default outputs)",
     )
 
 
 def add_world(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--world", default="shapes", metavar="WORLD",
-        help="shapes, emoji, critters, a folder with pictures and metadata.jsonl or .csv, or tar "
-        "files in WebDataset's layout: a folder, or a pattern as 'data/{000..009}.tar' "
-        "(default shapes)",
-    )  # fmt: skip
+        "--world",
+        default="shapes",
+        metavar="WORLD",
+        help="shapes or emoji; or a folder with pictures and metadata.jsonl or metadata.csv; or "
+        "tar files in WebDataset's layout, as a folder or as a pattern such as "
+        "'data/{000..009}.tar' (default shapes)",
+    )
 
 
 def add_seed(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--seed", type=integer(0, LARGEST_SEED), default=0, metavar="S",
-        help="same seed, same result (default 0)",
-    )  # fmt: skip
+        "--seed",
+        type=integer(0, LARGEST_SEED),
+        default=0,
+        metavar="S",
+        help="seed of the random numbers; the same seed gives the same result (default 0)",
+    )
 
 
 def add_weights(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--weights", type=Path, metavar="DIR",
-        help="a folder that `train` made (default: the weights that came with minidalle2)",
-    )  # fmt: skip
+        "--weights",
+        type=Path,
+        metavar="DIR",
+        help="a folder that `minidalle2 train` wrote (default: the weights that come with "
+        "minidalle2)",
+    )
 
 
 def add_device(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--device", choices=DEVICES, default="auto", help="auto takes cuda, else mps, else cpu"
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="auto selects cuda if there is one, else mps, else cpu (default auto)",
     )
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
+    """The type of an option that takes a whole number from `low` to `high`."""
+
     def parse(text: str) -> int:
         if not text.strip().isdecimal() or not low <= int(text) <= high:
             raise ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
@@ -60,6 +100,7 @@ def integer(low: int, high: int) -> Callable[[str], int]:
 
 
 def number(text: str, low: float, high: float) -> float:
+    """Raises ArgumentTypeError unless the text is a number from `low` to `high`."""
     try:
         value = float(text)
     except ValueError:

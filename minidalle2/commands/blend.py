@@ -1,4 +1,4 @@
-"""`minidalle2 blend`: pictures and texts → the way from one to another, or a mixture of several."""
+"""`minidalle2 blend`: pictures and texts → an interpolation of two of them, or mixtures of more."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -8,30 +8,39 @@ import torch
 from torch import Tensor
 
 from minidalle2.commands.manipulate import (
-    enlarge, file_of, finish, invert_all, load, read_images, settings_of, shrunk,
-)  # fmt: skip
+    enlarge,
+    file_of,
+    finish,
+    invert_all,
+    load,
+    read_images,
+    settings_of,
+    shrunk,
+)
 from minidalle2.commands.options import make_folder, say_unseen
 from minidalle2.commands.results import CHUNK, Drawn
-from minidalle2.dalle2 import DALLE2, Sampling
+from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.blending import latents_of_text, mix, starting_noise
 from minidalle2.manipulations.interpolation import between
 from minidalle2.manipulations.inversion import Latents, Walk, decode
-from minidalle2.pictures import to_uint8
+from minidalle2.storage.pictures import to_uint8
 
 
 @dataclass
 class Frame:
-    """What one picture is to be decoded from."""
+    """A picture to decode."""
 
     latents: Latents  # B = 1
-    about: dict
-    seed: int
+    about: dict  # for the manifest
+    seed: int  # of the upsamplers' noise
 
 
 def run(args: Namespace) -> None:
     ends = len(args.images) + len(args.texts)
     if ends < 2:
-        raise ValueError("blend needs two things at least: two pictures, or a picture and a --text")
+        raise ValueError(
+            "blend needs at least two inputs: two pictures, or a picture and a --text, or two texts"
+        )
     images = read_images(args.images) if args.images else torch.empty(0, 3, 128, 128)
     dalle2, walk = load(args)
     if args.texts:
@@ -49,14 +58,14 @@ def names(args: Namespace) -> list[str]:
 
 
 def all_latents(dalle2: DALLE2, images: Tensor, texts: list[str], walk: Walk, seed: int) -> Latents:
-    """Of the pictures, then of the texts."""
+    """The latents of the pictures, followed by those of the texts."""
     parts = [invert_all(dalle2, images, walk)] if len(images) else []
-    parts += [latents_of_text(dalle2, text, seed, Sampling()) for text in texts]
+    parts += [latents_of_text(dalle2, text, seed, dalle2.sampling) for text in texts]
     return Latents.joined(parts)
 
 
 def way(dalle2: DALLE2, latents: Latents, args: Namespace) -> Iterator[Frame]:
-    """From the first of two to the second."""
+    """Frames from the first of two latents to the second, both included."""
     x_T = starting_noise(dalle2, [args.seed]) if args.x_T == "fixed" else None
     for theta in torch.linspace(0, 1, args.frames, dtype=torch.float64).tolist():
         share = torch.tensor([theta], dtype=torch.float32, device=dalle2.device)
@@ -65,7 +74,7 @@ def way(dalle2: DALLE2, latents: Latents, args: Namespace) -> Iterator[Frame]:
 
 
 def mixtures(dalle2: DALLE2, latents: Latents, args: Namespace) -> Iterator[Frame]:
-    """As many as there are frames of all alike, each from noise of its own."""
+    """Mixtures of all latents in equal shares. Each frame has noise of its own."""
     n = len(latents)
     z_i = mix(latents.z_i, torch.full((n,), 1 / n, device=dalle2.device))[None]
     for seed in range(args.seed, args.seed + args.frames):
@@ -78,7 +87,7 @@ def pictures(
 ) -> Iterator[Drawn]:
     latents = all_latents(dalle2, images, args.texts, walk, args.seed)
     frames = list((way if len(latents) == 2 else mixtures)(dalle2, latents, args))
-    settings = settings_of(walk, args.size)
+    settings = settings_of(dalle2, walk, args.size)
     ends = {"images": [str(path) for path in args.images], "texts": args.texts}
     for start in range(0, len(frames), CHUNK):
         part = frames[start : start + CHUNK]

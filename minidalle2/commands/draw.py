@@ -1,22 +1,23 @@
-"""`minidalle2 draw`: prompts → one PNG a picture, grid.png and manifest.jsonl."""
+"""`minidalle2 draw`: prompts → one PNG per picture, grid.png and manifest.jsonl."""
 
 import math
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from minidalle2.commands import results
-from minidalle2.commands.options import make_folder, pick_device, say_unseen, weights_of
+from minidalle2.commands.options import make_folder, say_unseen, weights_of
 from minidalle2.commands.results import Drawn, say_where, slug, strips, write_pictures
 from minidalle2.dalle2 import DALLE2, Sampling
-from minidalle2.pictures import labelled_grid, to_uint8
+from minidalle2.storage.devices import pick_device
+from minidalle2.storage.pictures import labelled_grid, to_uint8
 
 
 @dataclass
 class Job:
-    """One picture to draw."""
+    """A picture to draw."""
 
     file: str
     prompt: str
@@ -29,9 +30,7 @@ def run(args: Namespace) -> None:
     dalle2 = DALLE2.load(weights_of(args.world, args.weights), device, args.prior)
     say_unseen(prompts, dalle2.tokenizer, args.world)
     folder = make_folder(args.out)
-    sampling = Sampling()
-    if args.guidance is not None:
-        sampling.decoder_guidance = args.guidance
+    sampling = sampling_of(dalle2.sampling, args.guidance)
     jobs = plan(prompts, args.n, args.seed)
     started = time.monotonic()
     settings = {"prior": args.prior, **asdict(sampling), "size": args.size}
@@ -39,11 +38,26 @@ def run(args: Namespace) -> None:
     seconds = time.monotonic() - started
     save_grid(written, args.n, folder / "grid.png")
     say_where(written, len(jobs), args.size, seconds, folder)
-    print(f"prompts, seeds and settings in {folder / 'manifest.jsonl'}")
+    print(f"prompts, seeds and settings: {folder / 'manifest.jsonl'}")
+
+
+def sampling_of(default: Sampling, guidance: float | None) -> Sampling:
+    """The default sampling with another guidance scale of the decoder.
+
+    With a scale of 0 the decoder ignores the prompt. CLIP would still select the drawing that is
+    nearest to the image embedding of the prompt, so only one drawing is made.
+    """
+    if guidance is None:
+        return default
+    drawings = 1 if guidance == 0 else default.drawings
+    return replace(default, decoder_guidance=guidance, drawings=drawings)
 
 
 def read_prompts(given: list[str], file: Path | None) -> list[str]:
-    """Those of the command line, then those of the file. Raises ValueError where there are none."""
+    """The prompts of the command line, followed by those of the file.
+
+    Raises ValueError if there are none, or if the file can't be read.
+    """
     prompts = list(given)
     if file is not None:
         try:
@@ -56,12 +70,12 @@ def read_prompts(given: list[str], file: Path | None) -> list[str]:
             raise ValueError(f"can't read the prompts file {file} ({error.strerror})") from error
         prompts += [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not prompts:
-        raise ValueError("there is nothing to draw; give a prompt, say 'a red circle'")
+        raise ValueError("there is nothing to draw; give a prompt, for example 'a red circle'")
     return prompts
 
 
 def plan(prompts: list[str], n: int, seed: int) -> list[Job]:
-    """n pictures of each prompt, with seeds seed, seed + 1, …"""
+    """n pictures of each prompt, with the seeds `seed`, `seed` + 1, …"""
     pairs = [(prompt, seed + k) for prompt in prompts for k in range(n)]
     return [Job(f"{i:04d}_{slug(p)}.png", p, s) for i, (p, s) in enumerate(pairs)]
 
@@ -69,7 +83,10 @@ def plan(prompts: list[str], n: int, seed: int) -> list[Job]:
 def pictures(
     dalle2: DALLE2, jobs: list[Job], sampling: Sampling, settings: dict
 ) -> Iterator[Drawn]:
-    """`settings` are what the manifest says of all of them; its size is theirs."""
+    """Draws the pictures in batches of CHUNK.
+
+    `settings` are written to the manifest for each picture. settings["size"] is the side in pixels.
+    """
     wanted = f"image{settings['size']}"
     for start in range(0, len(jobs), results.CHUNK):
         part = jobs[start : start + results.CHUNK]
@@ -85,7 +102,7 @@ def pictures(
 
 
 def save_grid(written: list[Drawn], n: int, path: Path) -> None:
-    """A cell a picture, or, where each prompt has several, a strip of pictures a prompt."""
+    """Saves a grid with one picture per cell, or, if n > 1, with the n pictures of a prompt."""
     cells = []
     for start in range(0, len(written), n):
         several = [drawn.picture for drawn in written[start : start + n]]

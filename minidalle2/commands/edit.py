@@ -1,4 +1,4 @@
-"""`minidalle2 edit`: pictures and two captions → each picture on its way from one to the other."""
+"""`minidalle2 edit`: pictures and two captions → each picture edited from the old to the new."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -7,14 +7,21 @@ import torch
 from torch import Tensor
 
 from minidalle2.commands.manipulate import (
-    enlarge, file_of, finish, invert_all, load, read_images, settings_of, shrunk,
-)  # fmt: skip
+    enlarge,
+    file_of,
+    finish,
+    invert_all,
+    load,
+    read_images,
+    settings_of,
+    shrunk,
+)
 from minidalle2.commands.options import make_folder, say_unseen
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.inversion import Latents, Walk
 from minidalle2.manipulations.text_diff import direction, edit, fitting_theta
-from minidalle2.pictures import to_uint8
+from minidalle2.storage.pictures import to_uint8
 
 
 def run(args: Namespace) -> None:
@@ -32,7 +39,7 @@ def run(args: Namespace) -> None:
 
 
 def thetas_of(dalle2: DALLE2, latents: Latents, args: Namespace) -> list[float]:
-    """How far each picture is turned at most: as asked for, or as far as the captions are apart."""
+    """The largest theta of each picture: --theta, or else the angle between the two captions."""
     if args.theta is not None:
         return [args.theta] * len(latents)
     captions = [args.old], [args.new]  # one pair for all pictures
@@ -40,13 +47,20 @@ def thetas_of(dalle2: DALLE2, latents: Latents, args: Namespace) -> list[float]:
 
 
 def edited(
-    dalle2: DALLE2, latents: Latents, z_d: Tensor, farthest: list[float], walk: Walk,
+    dalle2: DALLE2,
+    latents: Latents,
+    z_d: Tensor,
+    farthest: list[float],
+    walk: Walk,
     args: Namespace,
-) -> Iterator[Drawn]:  # fmt: skip
-    """Of each picture `frames`, theta from 0 to its farthest; a single frame has all of it."""
+) -> Iterator[Drawn]:
+    """Draws `frames` pictures of each input, with theta from 0 to the largest theta of the input.
+
+    A single frame has the largest theta.
+    """
     shares = [1.0] if args.frames == 1 else [i / (args.frames - 1) for i in range(args.frames)]
     jobs = [(k, share * most) for k, most in enumerate(farthest) for share in shares]
-    settings = settings_of(walk, args.size)
+    settings = settings_of(dalle2, walk, args.size)
     for start in range(0, len(jobs), CHUNK):
         part = jobs[start : start + CHUNK]
         rows, seeds = [k for k, _ in part], [args.seed] * len(part)
@@ -56,9 +70,13 @@ def edited(
         for i, (k, theta_k) in enumerate(part):
             path = args.images[k]
             about = {
-                "image": str(path), "from": args.old, "to": args.new, "theta": round(theta_k, 6),
-                "seed": args.seed, "settings": settings,
-            }  # fmt: skip
+                "image": str(path),
+                "from": args.old,
+                "to": args.new,
+                "theta": round(theta_k, 6),
+                "seed": args.seed,
+                "settings": settings,
+            }
             file = file_of(start + i, path.stem, "to", args.new)
             yield Drawn(file, _label(args, k, farthest[k]), about, enlarged[i])
 

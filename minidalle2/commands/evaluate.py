@@ -1,4 +1,4 @@
-"""`minidalle2 evaluate`: a table of how well trained weights do, and the same as JSON."""
+"""`minidalle2 evaluate`: measures trained weights. Prints a table, and can write it as JSON."""
 
 import os
 import platform
@@ -8,40 +8,43 @@ from pathlib import Path
 
 import torch
 
-from minidalle2.commands.options import make_folder, pick_device, weights_of
-from minidalle2.evaluation.judging import report_of
-from minidalle2.training.checkpoints import write_json
-from minidalle2.worlds.world import label_of
+from minidalle2.commands.options import make_folder, weights_of
+from minidalle2.storage.checkpoints import write_json
+from minidalle2.storage.devices import pick_device
+from minidalle2.worlds.catalogue import definition
 
 HEADER = f"{'what':13}  {'name':42}  {'split':12}  {'n':>6}  {'accuracy':>8}  95 % interval"
 
 
 def run(args: Namespace) -> None:
-    label_of(args.world)  # no such world is another error than no judge for it
-    report = report_of(args.world)
-    what = chosen(args.what, report.WHAT, getattr(report, "PROBES", ()))
+    report = definition(args.world).report
+    what = chosen(args.what, report.what, report.probes)
     device = pick_device(args.device)
     folder = weights_of(args.world, args.weights)
-    sheets = {}
-    if args.pictures:
-        if args.world != "emoji":
-            raise ValueError("--pictures writes sheets of emoji only; --world emoji would work")
-        sheets["pictures"] = make_folder(args.pictures)
+    if args.pictures and not report.draws_sheets:
+        raise ValueError(
+            f"--pictures works with --world emoji only, not with {args.world}; leave out "
+            "--pictures, or evaluate emoji"
+        )
+    pictures = make_folder(args.pictures) if args.pictures else None
     started, rows = time.monotonic(), []
-    for row in report.evaluate(folder, device, what, args.n, args.seed, **sheets):
+    for row in report.evaluate(folder, device, what, args.n, args.seed, pictures):
         if not rows:
             print(HEADER)
         print(table_line(row), flush=True)
         rows.append(row)
-        if args.json:  # after every row: an hour's rows survive Ctrl-C
+        if args.json:  # after every row, so that Ctrl-C does not lose the earlier rows
             save(args.json, rows, device, (time.monotonic() - started) / 60)
     if args.json:
         print(f"written to {args.json}")
 
 
 def chosen(text: str, known: tuple[str, ...], probes: tuple[str, ...] = ()) -> list[str]:
-    """'prompts,clip' → ['prompts', 'clip']. `all` is all that is known but the probes, which are
-    experiments on the weights rather than their quality; `probes` is all of those."""
+    """'prompts,clip' → ['prompts', 'clip'].
+
+    `all` means all names in `known`. `probes` means all names in `probes`, which are experiments
+    with the weights and do not measure their quality. Raises ValueError for an unknown name.
+    """
     together = {"all": known} | ({"probes": probes} if probes else {})
     names = [name.strip() for name in text.split(",")]
     what = [part for name in names for part in together.get(name, (name,))]
@@ -70,7 +73,7 @@ def save(path: Path, rows: list[dict], device: torch.device, minutes: float) -> 
 
 
 def hardware(device: torch.device) -> str:
-    """What the numbers were measured on, in words."""
+    """A description of the hardware, its threads and the version of torch."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     cores = f"{os.cpu_count()} {platform.machine()} cores"

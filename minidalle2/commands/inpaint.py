@@ -1,4 +1,4 @@
-"""`minidalle2 inpaint`: pictures and a mask → each with what is white in the mask drawn anew."""
+"""`minidalle2 inpaint`: pictures and a mask → the pictures, redrawn where the mask is white."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -9,17 +9,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minidalle2.commands.manipulate import (
-    SIDE, enlarge, file_of, finish, load, read_images, settings_of, shrunk,
-)  # fmt: skip
+    SIDE,
+    enlarge,
+    file_of,
+    finish,
+    load,
+    read_images,
+    settings_of,
+    shrunk,
+)
 from minidalle2.commands.options import make_folder, say_unseen
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.inpainting import Resampling, conditioned, inpaint
 from minidalle2.manipulations.inversion import Walk, decoder_noise
-from minidalle2.pictures import load_square, size_of, to_uint8
+from minidalle2.storage.pictures import load_square, size_of, to_uint8
 
-WHITE = 128  # of 255, and more
-GRAY = 0.0  # in [-1, 1]: what the grid shows where something is to come
+WHITE = 128  # mean of RGB, 0 to 255, from which a pixel of the mask counts as white
+GRAY = 0.0  # in [-1, 1]: shown in the grid where the given picture is redrawn
 
 
 def run(args: Namespace) -> None:
@@ -36,8 +43,11 @@ def run(args: Namespace) -> None:
 
 
 def read_mask(path: Path, images: list[Path]) -> Tensor:
-    """→ (1, 1, 128, 128), True where the pictures are kept: the mask is not white there. Raises
-    ValueError for a mask that is no picture, of another size, or white all over or nowhere."""
+    """→ (1, 1, 128, 128) bool: True where the pictures are kept, because the mask is not white.
+
+    Raises ValueError if the mask is not a picture, if its size differs from that of a picture, or
+    if all or none of it is white.
+    """
     known = load_square(path, SIDE).float().mean(0) < WHITE
     w, h = size_of(path)
     for image in images:
@@ -48,30 +58,32 @@ def read_mask(path: Path, images: list[Path]) -> Tensor:
                 "the same size would work"
             )
     if known.all() or not known.any():
-        fault = "has nothing white" if known.all() else "is white all over"
+        fault = "has nothing white" if known.all() else "is completely white"
         raise ValueError(
-            f"the mask {path} {fault} in its middle square; paint white what is to be drawn anew, "
-            "and black what is to stay"
+            f"the mask {path} {fault} in its square centre; paint white what should be redrawn and "
+            "black what should be kept"
         )
     return known[None, None]
 
 
 def known_at(known: Tensor, size: int) -> Tensor:
-    """(1, 1, 128, 128) bool → (1, 1, size, size): a pixel is known where all it is made of is."""
+    """(1, 1, 128, 128) bool → (1, 1, size, size): a pixel is known if all of its pixels are."""
     return F.max_pool2d((~known).float(), SIDE // size) == 0
 
 
 def inpainted(
     dalle2: DALLE2, images: Tensor, known: Tensor, walk: Walk, args: Namespace
 ) -> Iterator[Drawn]:
-    """n of each picture, with seeds S, S + 1, …; what is known comes from the given pictures, at
-    every size."""
+    """Draws n results of each picture, with the seeds S, S + 1, …
+
+    The known pixels of the result are those of the given picture, at every size.
+    """
     decoder, resampling = dalle2.decoder, Resampling(walk.steps)
     small = shrunk(images, decoder.config.image_size).to(dalle2.device)
     known32 = known_at(known, decoder.config.image_size).to(dalle2.device)
     given, known_here = to_uint8(shrunk(images, args.size)), known_at(known, args.size)
     jobs = [(k, args.seed + i) for k in range(len(images)) for i in range(args.n)]
-    settings = settings_of(walk, args.size)
+    settings = settings_of(dalle2, walk, args.size)
     for start in range(0, len(jobs), CHUNK):
         part = jobs[start : start + CHUNK]
         rows, seeds = [k for k, _ in part], [seed for _, seed in part]
@@ -84,12 +96,15 @@ def inpainted(
         for i, (k, seed) in enumerate(part):
             path = args.images[k]
             about = {
-                "image": str(path), "mask": str(args.mask), "to": args.new, "seed": seed,
+                "image": str(path),
+                "mask": str(args.mask),
+                "to": args.new,
+                "seed": seed,
                 "settings": settings,
-            }  # fmt: skip
+            }
             file = file_of(start + i, path.stem, *([args.new] if args.new else []))
             yield Drawn(file, _label(args, k), about, finished[i])
 
 
 def _label(args: Namespace, k: int) -> str:
-    return f"{args.images[k].name}, what is gray drawn anew" + (f": {args.new}" if args.new else "")
+    return f"{args.images[k].name}, gray part redrawn" + (f": {args.new}" if args.new else "")

@@ -1,4 +1,4 @@
-"""What commands share that begin with pictures: reading them, latents, pictures of any size."""
+"""Shared by the commands that start from pictures: reading, inverting and enlarging pictures."""
 
 import time
 from argparse import Namespace
@@ -10,49 +10,67 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minidalle2.commands.options import pick_device, weights_of
+from minidalle2.commands.options import weights_of
 from minidalle2.commands.results import (
-    CHUNK, Drawn, save_strips, say_where, slug, write_pictures,
-)  # fmt: skip
-from minidalle2.dalle2 import DALLE2, Sampling
+    CHUNK,
+    Drawn,
+    save_strips,
+    say_where,
+    slug,
+    write_pictures,
+)
+from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.inversion import Latents, Walk, invert
-from minidalle2.pictures import load_square, to_uint8
+from minidalle2.storage.devices import pick_device
+from minidalle2.storage.pictures import load_square, to_uint8
 
-SIDE = 128  # of what is kept of a given picture, as of those of a folder that is trained on
-UNHEARD = "a picture"  # `generate` wants a prompt, but the upsamplers hear none
+SIDE = 128  # px to which a given picture is cropped and resized, as in training on a folder
+UNHEARD = "a picture"  # `generate` needs a prompt, but the upsamplers do not use it
 
 
 def read_images(paths: list[Path]) -> Tensor:
-    """→ (B, 3, 128, 128) uint8, their middles. Raises ValueError for the first that is none."""
+    """→ (B, 3, 128, 128) uint8: the square centres of the pictures.
+
+    Raises ValueError for the first file that is not a readable picture.
+    """
     return torch.stack([load_square(path, SIDE) for path in paths])
 
 
 def load(args: Namespace) -> tuple[DALLE2, Walk]:
-    """The machine of --world and --weights, and how --steps and --guidance have it walk."""
+    """The model of --world and --weights, and the Walk that --steps and --guidance describe.
+
+    Raises ValueError if --steps is larger than the number of timesteps of these weights.
+    """
     device = pick_device(args.device)
     dalle2 = DALLE2.load(weights_of(args.world, args.weights), device)
-    walk = Walk(args.steps, args.guidance)
-    most = len(dalle2.decoder.diffusion.schedule) - walk.lowest
+    walk = Walk(args.steps, args.guidance, guided_above=dalle2.sampling.decoder_guided_above)
+    diffusion = dalle2.decoder.diffusion
+    most = len(diffusion.schedule) - diffusion.lowest
     if walk.steps > most:
-        raise ValueError(f"--steps {walk.steps} is more than the {most} that these weights have")
+        raise ValueError(
+            f"--steps {walk.steps} is more than the {most} timesteps of these weights; {most} or "
+            "fewer would work"
+        )
     return dalle2, walk
 
 
 def shrunk(images: Tensor, size: int) -> Tensor:
-    """(B, 3, 128, 128) uint8 → (B, 3, size, size) in [-1, 1], by averages, as in training."""
+    """(B, 3, 128, 128) uint8 → (B, 3, size, size) in [-1, 1], by averaging, as in training."""
     return F.avg_pool2d(images / 127.5 - 1, SIDE // size)
 
 
 def invert_all(dalle2: DALLE2, images: Tensor, walk: Walk) -> Latents:
-    """(B, 3, 128, 128) uint8 → their latents, B."""
+    """(B, 3, 128, 128) uint8 → the latents of the B pictures."""
     small = shrunk(images, dalle2.decoder.config.image_size).to(dalle2.device)
     parts = [invert(dalle2.clip, dalle2.decoder, part, walk) for part in small.split(CHUNK)]
     return Latents.joined(parts)
 
 
 def enlarge(dalle2: DALLE2, image32: Tensor, seeds: list[int], size: int) -> Tensor:
-    """(B, 3, 32, 32) in [-1, 1] → (B, 3, size, size) uint8 on the CPU, by the upsamplers, with the
-    noise that `draw` has for these seeds."""
+    """(B, 3, 32, 32) in [-1, 1] → (B, 3, size, size) uint8 on the CPU, by the upsamplers.
+
+    The noise is the same as that of `draw` with these seeds.
+    """
     if size == image32.shape[-1]:
         return to_uint8(image32).cpu()
     made = dalle2.generate(
@@ -61,23 +79,28 @@ def enlarge(dalle2: DALLE2, image32: Tensor, seeds: list[int], size: int) -> Ten
     return to_uint8(getattr(made, f"image{size}")).cpu()
 
 
-def settings_of(walk: Walk, size: int) -> dict:
-    """What the manifest says of how a picture was made."""
-    upsampling = {k: v for k, v in asdict(Sampling()).items() if k.startswith("upsampler")}
-    return {**asdict(walk), **upsampling, "size": size}
+def settings_of(dalle2: DALLE2, walk: Walk, size: int) -> dict:
+    """The settings of a picture, for the manifest."""
+    sampling = asdict(dalle2.sampling)
+    upsampling = {name: value for name, value in sampling.items() if name.startswith("upsampler")}
+    lowest = dalle2.decoder.diffusion.lowest
+    return {**asdict(walk), "lowest": lowest, **upsampling, "size": size}
 
 
 def file_of(i: int, *names: str) -> str:
-    """0003_cat_to_dog.png"""
+    """3, 'cat', 'to', 'dog' → '0003_cat_to_dog.png'."""
     return f"{i:04d}_{slug(' '.join(names))}.png"
 
 
 def finish(
     folder: Path, pictures: Iterator[Drawn], total: int, first: dict[str, list[Tensor]], size: int
 ) -> None:
-    """Writes what is drawn; `first` are the given pictures of each label, for the grid."""
+    """Writes all pictures and the grid, and prints where they are.
+
+    `first` has the given pictures of each label. The grid shows them before the drawn ones.
+    """
     started = time.monotonic()
     written = write_pictures(folder, pictures, total)
     save_strips(written, first, folder / "grid.png")
     say_where(written, total, size, time.monotonic() - started, folder)
-    print(f"seeds and settings in {folder / 'manifest.jsonl'}")
+    print(f"seeds and settings: {folder / 'manifest.jsonl'}")

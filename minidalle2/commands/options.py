@@ -1,43 +1,30 @@
-"""What several commands check before they start."""
+"""Checks that several commands make before they start."""
 
 import os
 from pathlib import Path
 
-import torch
-
-from minidalle2.dalle2 import WEIGHTS, clean
-from minidalle2.tokenizer import Tokenizer
-from minidalle2.worlds.world import WORLDS, label_of
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA, else MPS, else the CPU. Raises ValueError where the named one is missing."""
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(device for device, there in available.items() if there)
-    if not available[name]:
-        raise ValueError(f"there is no {name} device here; use --device auto or --device cpu")
-    return torch.device(name)
+from minidalle2.dalle2 import WEIGHTS
+from minidalle2.tokenizer import Tokenizer, clean
+from minidalle2.worlds.catalogue import WORLDS, label_of
 
 
 def weights_of(world: str, weights: Path | None) -> Path:
-    """--weights, or else those that came with minidalle2. Raises ValueError where none did."""
+    """The folder `weights`, or else the weights of this world that come with minidalle2.
+
+    Raises ValueError if `weights` is None and no weights of this world come with minidalle2.
+    """
     label = label_of(world)
     came_with = label in WORLDS and (WEIGHTS / label).is_dir()
     if weights is None and not came_with:
         raise ValueError(
-            f"no weights for the world {label} came with minidalle2; train them with `minidalle2 "
-            f"train all --world {world}` and name them, say --weights {Path('runs') / label}"
+            f"no weights for the world {label} come with minidalle2; train some with `minidalle2 "
+            f"train all --world {world}`, then use --weights {Path('runs') / label}"
         )
     return weights or WEIGHTS / label
 
 
 def make_folder(path: Path) -> Path:
-    """The folder, made if need be. Raises ValueError where nothing can be written to it."""
+    """Creates a folder if it is missing. Raises ValueError if nothing can be written to it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
@@ -50,12 +37,15 @@ def make_folder(path: Path) -> Path:
 
 
 def say_unseen(prompts: list[str], tokenizer: Tokenizer, world: str) -> None:
-    """Prints which words training never had. Raises ValueError for a prompt that can't be read,
-    before the first of a long list is drawn."""
+    """Prints the words of the prompts that occur in no training caption.
+
+    Checks all prompts before the first picture is drawn. Raises ValueError for a prompt that is
+    empty or not Unicode text, PromptTooLong for a prompt with too many tokens.
+    """
     for prompt in prompts:
-        if any("\ud800" <= c <= "\udfff" for c in prompt):  # bytes that the shell's encoding lacks
+        if any("\ud800" <= c <= "\udfff" for c in prompt):  # bytes that Python could not decode
             raise ValueError(
-                f"the prompt {ascii(prompt)[:60]} is no Unicode text; type it as UTF-8"
+                f"the prompt {ascii(prompt)[:60]} is no Unicode text; enter it as UTF-8"
             )
         tokenizer([clean(prompt)])
     unseen = tokenizer.unseen_words(" ".join(clean(prompt) for prompt in prompts))

@@ -1,4 +1,4 @@
-"""What commands that make pictures leave behind: a PNG a picture, grid.png and manifest.jsonl."""
+"""The files that drawing commands write: one PNG per picture, grid.png and manifest.jsonl."""
 
 import json
 import re
@@ -10,37 +10,37 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
-from minidalle2.pictures import labelled_grid, save_png
+from minidalle2.storage.pictures import labelled_grid, save_png
 
-CHUNK = 16  # pictures drawn at a time
-IN_GRID = 64  # pictures that the grid shows at most
-STRIP = 8  # pictures side by side in the grid
+CHUNK = 16  # pictures that are drawn as one batch
+IN_GRID = 64  # most pictures in the grid
+STRIP = 8  # most pictures side by side in the grid
 
 
 @dataclass
 class Drawn:
-    """A picture that is to be written."""
+    """A picture that was drawn and not yet written."""
 
-    file: str
-    label: str  # below it in the grid
-    about: dict  # its line of the manifest, beside `file`
+    file: str  # name of its PNG
+    label: str  # text below the picture in the grid
+    about: dict  # its line of the manifest, without `file`
     picture: Tensor  # (3, S, S) uint8
 
 
 def slug(text: str) -> str:
-    """'A small, red circle.' → 'a_small_red_circle'; plain ASCII, for any file system."""
+    """'A small, red circle.' → 'a_small_red_circle', in ASCII, valid on every file system."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:60].strip("_") or "picture"
 
 
 def write_pictures(folder: Path, pictures: Iterable[Drawn], total: int) -> list[Drawn]:
-    """Write every picture and its line of the manifest; → the first IN_GRID.
+    """Writes every picture and its line of the manifest. Returns the first IN_GRID pictures.
 
-    The manifest grows with the pictures, so Ctrl-C leaves a true one.
+    Each line is written right after its picture, so that the manifest is also correct after Ctrl-C.
     """
     for_grid = []
     with (
         open(folder / "manifest.jsonl", "w", encoding="utf-8") as manifest,
-        tqdm(total=total, unit="picture", disable=None) as bar,  # None: only on a terminal
+        tqdm(total=total, unit="picture", disable=None) as bar,  # None: shown on a terminal only
     ):
         for drawn in pictures:
             save_png(drawn.picture, folder / drawn.file)
@@ -52,12 +52,15 @@ def write_pictures(folder: Path, pictures: Iterable[Drawn], total: int) -> list[
 
 
 def strips(label: str, pictures: list[Tensor]) -> list[tuple[str, list[Tensor]]]:
-    """Cells of a grid: pictures with one label, side by side, in as many strips as they need."""
+    """Cells of a grid: strips of at most STRIP pictures side by side, all with the same label."""
     return [(label, pictures[left : left + STRIP]) for left in range(0, len(pictures), STRIP)]
 
 
 def save_strips(written: list[Drawn], first: dict[str, list[Tensor]], path: Path) -> None:
-    """A strip a label, which begins with what `first` has for it."""
+    """Saves a grid with the pictures of each label in strips of their own.
+
+    The strips of a label start with the pictures that `first` has for it.
+    """
     cells = []
     for label, group in groupby(written, key=lambda drawn: drawn.label):
         cells += strips(label, [*first.get(label, []), *(drawn.picture for drawn in group)])
@@ -65,8 +68,8 @@ def save_strips(written: list[Drawn], first: dict[str, list[Tensor]], path: Path
 
 
 def say_where(written: list[Drawn], total: int, size: int, seconds: float, folder: Path) -> None:
-    """The lines that a command ends with."""
-    shown = f", the first {IN_GRID} in" if total > IN_GRID else ", all in"
+    """Prints how many pictures were drawn, and where they are."""
+    shown = f"the first {IN_GRID}" if total > IN_GRID else "all"
     plural = "s" if total > 1 else ""
     print(f"drew {total} picture{plural} of {size} px in {seconds:.1f} s")
-    print(f"from {folder / written[0].file} on{shown} {folder / 'grid.png'}")
+    print(f"the first picture: {folder / written[0].file}; {shown} of them: {folder / 'grid.png'}")

@@ -1,27 +1,37 @@
-"""`minidalle2 train`: one stage, or all of them in order, with a progress bar."""
+"""`minidalle2 train`: trains one stage, or all stages in order, with a progress bar."""
 
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from minidalle2.commands.options import make_folder, pick_device
-from minidalle2.locks import InUse, locked
-from minidalle2.training.checkpoints import remove_unfinished
-from minidalle2.training.distributed import first_goes_ahead, is_first, own_device, together
-from minidalle2.training.execution import Execution
+from minidalle2.commands.options import make_folder
+from minidalle2.scale.distributed import (
+    first_goes_ahead,
+    is_first,
+    own_device,
+    processes,
+    together,
+)
+from minidalle2.scale.loop import ONE_PASS, Execution
+from minidalle2.scale.loop import train_stage as train_stage_at_scale
+from minidalle2.storage.checkpoints import remove_unfinished
+from minidalle2.storage.devices import pick_device
+from minidalle2.storage.locks import InUse, locked
+from minidalle2.storage.memory import keep_freed_memory
 from minidalle2.training.recipes import split_minutes
+from minidalle2.training.run import Step
 from minidalle2.training.stages import ALL, STAGES, train_stage
-from minidalle2.worlds.folder.world import Folder
-from minidalle2.worlds.shards.world import Shards
-from minidalle2.worlds.world import World, label_of, open_world
+from minidalle2.training.world import World
+from minidalle2.worlds.catalogue import label_of, open_world
 
 
 def run(args: Namespace) -> None:
+    keep_freed_memory()
     stages = chosen_stages(args.stage)
     device = own_device(pick_device(args.device))
     folder = args.out or Path("runs") / label_of(args.world)
@@ -63,63 +73,68 @@ def chosen_stages(name: str) -> tuple[str, ...]:
 
 
 def open_and_tell(name: str) -> World:
-    """The world; what was found in a folder or in shards is printed."""
+    """Opens the world, and prints what was found in the user's files."""
     world = open_world(name)
-    if isinstance(world, Folder | Shards) and is_first():
+    if world.summary and is_first():
         print(world.summary)
     return world
 
 
 @contextmanager
 def telling_unreadable(world: World) -> Iterator[None]:
-    """Pictures of shards are decoded in training; those that this process could not decode are
-    said when it ends, however it does."""
+    """After the block, also after an error, prints which pictures could not be decoded."""
     try:
         yield
     finally:
-        if isinstance(world, Shards) and world.unreadable.problems:
-            print(f"left out while training, others took their places: {world.unreadable}")
+        if world.unreadable():
+            print(f"left out in training and replaced by other pictures: {world.unreadable()}")
 
 
 def refuse_to_start_over(folder: Path, stages: tuple[str, ...]) -> None:
-    """Raises ValueError where a training would be continued or lost unasked."""
+    """Raises ValueError if one of the stages has a training in `folder` already.
+
+    Without --resume such a training would be continued or overwritten unintentionally.
+    """
     for stage in stages:
         if (folder / stage / "training.safetensors").exists():
             raise ValueError(
-                f"{folder / stage} already holds a training of {stage}; go on with --resume, or "
-                "train into another folder with --out"
+                f"{folder / stage} already holds a training of {stage}; continue it with --resume, "
+                "or choose another folder with --out"
             )
 
 
 @contextmanager
 def alone(folder: Path, stages: tuple[str, ...]) -> Iterator[None]:
-    """Keep other processes from training these stages there; others they may train. What a kill
-    left half-written is removed. Raises ValueError where nothing can be written, or another
-    process trains one of the stages."""
-    if not is_first():  # it locks for all
+    """Inside, no other process can train the same stages in the same folder.
+
+    Removes unfinished files of killed processes. Raises ValueError if nothing can be written, or
+    if another process trains one of the stages.
+    """
+    if not is_first():  # the first process holds the locks for all processes of this training
         yield
         return
-    try:
-        with locked(folder / ".training.lock", [STAGES.index(stage) for stage in stages]):
-            for stage in stages:
-                written = folder if stage == "tokenizer" else folder / stage
-                if written.is_dir():
-                    remove_unfinished(make_folder(written))
-            yield
-    except InUse as error:
-        raise ValueError(
-            f"another process is training {STAGES[error.place]} in {folder}; wait until it has "
-            "ended or stop it, or train into another folder with --out"
-        ) from error
+    with ExitStack() as locks:
+        for stage in stages:
+            try:
+                locks.enter_context(locked(folder / f".{stage}.lock"))
+            except InUse as error:
+                raise ValueError(
+                    f"another process is training {stage} in {folder}; wait until that process "
+                    "ends, stop it, or choose another folder with --out"
+                ) from error
+            written = folder if stage == "tokenizer" else folder / stage
+            if written.is_dir():
+                remove_unfinished(make_folder(written))
+        yield
 
 
 def where_it_stopped(folder: Path, stage: str) -> str:
     if (folder / stage / "training.safetensors").exists():
         return (
-            f"stopped; {stage} as far as it got is kept in {folder / stage}, and the same command "
-            "with --resume goes on"
+            f"stopped; {stage} is saved in {folder / stage}, and the same command with --resume "
+            "continues it"
         )
-    return f"stopped before {stage} had begun; the same command with --resume goes on"
+    return f"stopped before {stage} had begun; the same command with --resume continues"
 
 
 def train(
@@ -131,15 +146,15 @@ def train(
     minutes: float | None,
     execution: Execution,
 ) -> float:
-    """Train one stage to its end; → the minutes it took this time."""
+    """Trains one stage to its end. Returns the minutes that this took, without earlier sessions."""
     started, step = time.monotonic(), None
-    hidden = None if is_first() else True  # None: only on a terminal
+    hidden = None if is_first() else True  # None: shown on a terminal only
     with (
-        closing(train_stage(stage, world, folder, profile, device, minutes, execution)) as steps,
+        closing(steps_of(stage, world, folder, profile, device, minutes, execution)) as steps,
         tqdm(desc=stage, unit="step", leave=False, disable=hidden) as bar,
     ):
         for step in steps:
-            if bar.total is None:  # steps of earlier sittings must not count for the rate
+            if bar.total is None:  # steps before a --resume must not count for the rate
                 bar.initial = bar.n = step.step - 1
             bar.total = step.total
             bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
@@ -149,3 +164,22 @@ def train(
     if is_first():
         print(f"{stage:12}  {spent:6.1f} min{ended}", flush=True)
     return spent
+
+
+def steps_of(
+    stage: str,
+    world: World,
+    folder: Path,
+    profile: str,
+    device: torch.device,
+    minutes: float | None,
+    execution: Execution,
+) -> Iterator[Step]:
+    """The steps of a training.
+
+    Uses the plain loop of training/, unless a GPU, several processes or an option need the loop of
+    scale/.
+    """
+    if device.type != "cuda" and processes() == 1 and execution == ONE_PASS:
+        return train_stage(stage, world, folder, profile, device, minutes)
+    return train_stage_at_scale(stage, world, folder, profile, device, minutes, execution)

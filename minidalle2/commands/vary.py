@@ -1,4 +1,4 @@
-"""`minidalle2 vary`: pictures → variations of each, one PNG a variation."""
+"""`minidalle2 vary`: pictures → variations of each picture, one PNG per variation."""
 
 from argparse import Namespace
 from collections.abc import Iterator
@@ -6,14 +6,21 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from minidalle2.commands.manipulate import (
-    enlarge, file_of, finish, invert_all, load, read_images, settings_of, shrunk,
-)  # fmt: skip
+    enlarge,
+    file_of,
+    finish,
+    invert_all,
+    load,
+    read_images,
+    settings_of,
+    shrunk,
+)
 from minidalle2.commands.options import make_folder
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.inversion import Walk, decoder_noise
 from minidalle2.manipulations.variations import vary
-from minidalle2.pictures import to_uint8
+from minidalle2.storage.pictures import to_uint8
 
 
 def run(args: Namespace) -> None:
@@ -27,10 +34,10 @@ def run(args: Namespace) -> None:
 
 
 def variations(dalle2: DALLE2, images: Tensor, walk: Walk, args: Namespace) -> Iterator[Drawn]:
-    """n of each picture, with seeds S, S + 1, …"""
+    """Draws n variations of each picture, with the seeds S, S + 1, …"""
     latents = invert_all(dalle2, images, walk)
     jobs = [(k, args.seed + i) for k in range(len(images)) for i in range(args.n)]
-    settings = settings_of(walk, args.size)
+    settings = settings_of(dalle2, walk, args.size)
     for start in range(0, len(jobs), CHUNK):
         part = jobs[start : start + CHUNK]
         rows, seeds = [k for k, _ in part], [seed for _, seed in part]
@@ -43,4 +50,4 @@ def variations(dalle2: DALLE2, images: Tensor, walk: Walk, args: Namespace) -> I
 
 
 def _label(args: Namespace, k: int) -> str:
-    return f"{args.images[k].name}, then variations with eta {args.eta:g}"
+    return f"{args.images[k].name} and variations with eta {args.eta:g}"

@@ -1,7 +1,8 @@
-"""From noise to a sample: DDPM and DDIM as generators that yield every state, and DDIM backwards.
+"""From noise to a sample: DDPM and DDIM as generators that yield every state.
 
-All take a denoiser (x_t, t) → answer, with guidance already inside, and any number of steps. Noise
-comes from a `Noise` of one seed a sample, so a sample does not depend on the batch it is drawn in.
+Each sampler takes a denoiser (x_t, t) → output that already contains the condition and guidance.
+Noise comes from a `Noise` object with one seed per sample. Therefore a sample does not depend on
+the other samples of its batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from minidalle2.diffusion.guidance import Denoiser
 from minidalle2.diffusion.process import Diffusion
-from minidalle2.diffusion.schedule import at, respace, spaced_timesteps
+from minidalle2.diffusion.schedule import at, respace
 from minidalle2.diffusion.variance import learned_log_variance, posterior_mean, split_variance
 
 Clip = Callable[[Tensor], Tensor]  # applied to every estimate of x0
@@ -20,17 +21,19 @@ Clip = Callable[[Tensor], Tensor]  # applied to every estimate of x0
 
 @dataclass
 class State:
-    """One step of a sampler: at noise level t the network saw x_t and guessed x0."""
+    """One step of a sampler: at timestep t the network received x_t and estimated x0."""
 
     t: int
-    x_t: Tensor  # (B, …) what the network saw
+    x_t: Tensor  # (B, …) input of the network
     x0: Tensor  # (B, …) its estimate of the clean sample, clipped
-    x_next: Tensor  # (B, …) what it made of x_t; at the last step the sample
+    x_next: Tensor  # (B, …) the next x_t; after the last step, the sample
 
 
 class Noise:
-    """Standard normal noise from one seed a sample: (B, *shape) at every call, on the CPU, so that
-    one seed means one picture on every device."""
+    """Standard normal noise from one seed per sample: every call gives a new (B, *shape).
+
+    The noise is drawn on the CPU, so that a seed gives the same picture on every device.
+    """
 
     def __init__(self, seeds: list[int]):
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -40,7 +43,7 @@ class Noise:
 
 
 def clip_to_image(x0: Tensor) -> Tensor:
-    """Pixels live in [-1, 1]; only estimates of x0 are clipped, never x_t."""
+    """Limits pixels to [-1, 1]. Only estimates of x0 are clipped, never x_t."""
     return x0.clamp(-1, 1)
 
 
@@ -56,11 +59,13 @@ def ddim(
     clip: Clip = no_clip,
     eta: float = 0.0,
     noise: Noise | None = None,
-    lowest: int = 0,
 ) -> Iterator[State]:
-    """Song et al. 2021, equation 12, from x = x_T. eta 0 is deterministic; eta 1 has DDPM's
-    variance and needs `noise`. The last step goes from timestep `lowest` to the clean sample."""
-    timesteps = spaced_timesteps(len(diffusion.schedule), steps, lowest)
+    """DDIM (Song et al. 2021, equation 12) from x = x_T.
+
+    eta 0 is deterministic. eta 1 has DDPM's variance and needs `noise`. The last step goes from
+    timestep `diffusion.lowest` to the clean sample, as in every sampler here.
+    """
+    timesteps = diffusion.timesteps(steps)
     alpha_bar = diffusion.schedule.alpha_bar[timesteps].tolist() + [1.0]  # after the last: clean
     for i, t in enumerate(timesteps.tolist()):
         t_batch = torch.full((len(x),), t, device=x.device)
@@ -85,14 +90,17 @@ def ddpm(
     clip: Clip = no_clip,
     variance: Tensor | None = None,
 ) -> Iterator[State]:
-    """Ho et al. 2020, algorithm 2, on a respaced schedule, with a `variance` (steps,) for each step
-    (Analytic-DPM's, say); without one, where the denoiser answers twice the channels its learned
-    variance is used, else the small fixed one."""
-    timesteps = spaced_timesteps(len(diffusion.schedule), steps)
-    kept = respace(diffusion.schedule, timesteps)
+    """DDPM (Ho et al. 2020, algorithm 2) on a respaced schedule, from x = x_T.
+
+    `variance` (steps,) is the variance of each step, for example Analytic-DPM's. Without it, a
+    denoiser with twice the channels uses its learned variance, and any other denoiser the smaller
+    fixed variance.
+    """
+    timesteps = diffusion.timesteps(steps)
+    kept = respace(diffusion.schedule, timesteps).to(x.device)
     for i, t in zip(reversed(range(steps)), timesteps.tolist(), strict=True):
         index = torch.full((len(x),), i, device=x.device)  # within the kept steps
-        t_batch = torch.full((len(x),), t, device=x.device)  # what the network was trained on
+        t_batch = torch.full((len(x),), t, device=x.device)  # the timestep known from training
         prediction, fraction = split_variance(denoise(x, t_batch), x.shape[1])
         x0 = clip(diffusion.to_x0(prediction, x, t_batch))
         if i == 0:
@@ -109,37 +117,8 @@ def ddpm(
         x = x_next
 
 
-def ddim_inversion(
-    diffusion: Diffusion,
-    denoise: Denoiser,
-    x0: Tensor,
-    steps: int,
-    refinements: int = 0,
-    lowest: int = 0,
-) -> Iterator[State]:
-    """DDIM run backwards (paper, section 3): from a clean sample to the x_T that leads to it.
-
-    Each step asks for the noise at the level it goes to. The first guess asks at the sample it has;
-    each refinement asks again at the sample it would reach. No clipping: that could not be undone.
-    """
-    timesteps = spaced_timesteps(len(diffusion.schedule), steps, lowest).flip(0)
-    x, here = x0, 1.0
-    for t in timesteps.tolist():
-        t_batch = torch.full((len(x),), t, device=x.device)
-        there = diffusion.schedule.alpha_bar[t].item()
-        x_next, estimate = x, x
-        for _ in range(1 + refinements):
-            prediction = denoise(x_next, t_batch)[:, : x.shape[1]]
-            estimate = diffusion.to_x0(prediction, x_next, t_batch)
-            eps = diffusion.to_eps(estimate, x_next, t_batch)
-            clean = (x - (1 - here) ** 0.5 * eps) / here**0.5
-            x_next = there**0.5 * clean + (1 - there) ** 0.5 * eps
-        yield State(t, x, estimate, x_next)
-        x, here = x_next, there
-
-
 def last(states: Iterator[State]) -> Tensor:
-    """The sample that a sampler ends with."""
+    """The sample at the end of a sampler."""
     for state in states:  # noqa: B007
         pass
     return state.x_next

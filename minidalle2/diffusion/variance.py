@@ -1,7 +1,7 @@
-"""Learned variance (Nichol & Dhariwal 2021), which the paper's decoder samples with (table 3).
+"""Learned variance (Nichol & Dhariwal 2021), which the paper's decoder uses in sampling (table 3).
 
-The network answers twice the channels: the prediction, and a fraction v in about [-1, 1] that
-places each log-variance between the smallest and the largest sensible value.
+The network has twice the output channels: the prediction, and a fraction v, roughly in [-1, 1].
+v interpolates each log-variance between the smallest and the largest reasonable value.
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import Tensor
 from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.schedule import Schedule, at
 
-VLB_WEIGHT = 0.001  # of the variational bound summed over all T steps, beside the MSE
+VLB_WEIGHT = 0.001  # of the variational bound, summed over all T steps, beside the MSE
 
 
 def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
@@ -21,7 +21,7 @@ def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
 
 
 def learned_log_variance(fraction: Tensor, schedule: Schedule, t: Tensor) -> Tensor:
-    """Equation 15, interpolating logarithms: v = -1 is log β̃ (small), v = 1 is log β (large)."""
+    """Equation 15, an interpolation of logarithms: v = -1 gives log β̃ (small), v = 1 log β."""
     share = (fraction + 1) / 2
     large = at(schedule.log_betas, t, fraction)
     small = at(schedule.posterior_log_variance, t, fraction)
@@ -29,17 +29,25 @@ def learned_log_variance(fraction: Tensor, schedule: Schedule, t: Tensor) -> Ten
 
 
 def posterior_mean(schedule: Schedule, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """Mean of q(x_{t-1} | x_t, x_0)."""
+    """The mean of q(x_{t-1} | x_t, x_0)."""
     return at(schedule.x0_weight, t, x_t) * x0 + at(schedule.xt_weight, t, x_t) * x_t
 
 
 def variance_loss(
-    diffusion: Diffusion, prediction: Tensor, fraction: Tensor, x0: Tensor, x_t: Tensor, t: Tensor
+    diffusion: Diffusion,
+    prediction: Tensor,
+    fraction: Tensor,
+    x0: Tensor,
+    x_t: Tensor,
+    t: Tensor,
+    probability: Tensor,
 ) -> Tensor:
-    """(B,) the bound's term of each sample, in bits per dimension, weighted as in the paper.
+    """(B,) an unbiased estimate of the variational bound from one timestep per sample.
 
-    One random term stands for the sum over T, hence the factor T. The mean is detached: this loss
-    teaches the variance only.
+    The bound is a sum of T terms. Each sample contributes the term of its own t, divided by the
+    `probability` (B,) with which that t was drawn. For uniform t the probability is 1/T. The
+    result is in bits per dimension, times VLB_WEIGHT. The mean is detached, so that this loss
+    trains the variance only.
     """
     schedule = diffusion.schedule
     estimate = diffusion.to_x0(prediction.detach(), x_t, t)
@@ -51,7 +59,7 @@ def variance_loss(
     nll = -discretized_log_likelihood(x0, mean, log_variance)
     first = (t == 0).reshape(-1, *[1] * (x_t.ndim - 1))
     bits = torch.where(first, nll, kl).flatten(1).mean(1) / math.log(2)
-    return VLB_WEIGHT * len(schedule) * bits
+    return VLB_WEIGHT * bits / probability
 
 
 def gaussian_kl(
@@ -64,7 +72,7 @@ def gaussian_kl(
 
 
 def discretized_log_likelihood(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """log P of the 8-bit value that x0 in [-1, 1] stands for; the end bins reach to infinity."""
+    """log P of the 8-bit value that x0 in [-1, 1] stands for. The two end bins are unbounded."""
     deviation = (x0 - mean) * (-0.5 * log_variance).exp()
     half_bin = (-0.5 * log_variance).exp() / 255
     below, above = _normal_cdf(deviation - half_bin), _normal_cdf(deviation + half_bin)

@@ -1,5 +1,8 @@
-"""Pictures of prompts, batch by batch, and what CLIP sees in pictures: for the evaluation of all
-worlds."""
+"""Draws pictures of many prompts in batches, and embeds pictures with CLIP.
+
+Both use the same functions and the same precision as `generate`. Letters: E embedding, S pixels a
+side, n pictures.
+"""
 
 from collections.abc import Iterator
 
@@ -8,7 +11,6 @@ from torch import Tensor
 
 from minidalle2.clip import CLIP
 from minidalle2.dalle2 import DALLE2, Generation, Sampling
-from minidalle2.training.precision import half_precision
 
 BATCH = 50
 
@@ -17,23 +19,23 @@ def draw_prompts(
     dalle2: DALLE2,
     prompts: list[str],
     sampling: Sampling | None = None,
-    image_embedding: Tensor | None = None,
+    image_embeddings: Tensor | None = None,
     stop_after: str = "image128",
 ) -> Iterator[Generation]:
-    """Yields what `generate` makes of BATCH prompts at a time; seeds count up from 0."""
+    """Yields the result of `generate` for every BATCH prompts. Prompt k has seed k.
+
+    `image_embeddings` are (n, E) or (n, k, E), as in `generate`; without them, the prior makes
+    them.
+    """
     for i in range(0, len(prompts), BATCH):
         part = prompts[i : i + BATCH]
-        z_i = None if image_embedding is None else image_embedding[i : i + BATCH]
-        with half_precision(dalle2.device):  # as in training; twice as fast
-            made = dalle2.generate(
-                part, list(range(i, i + len(part))), sampling,
-                stop_after=stop_after, image_embedding=z_i,
-            )  # fmt: skip
-        yield made  # outside: whoever reads the pictures reads them in full precision
+        z_i = None if image_embeddings is None else image_embeddings[i : i + BATCH]
+        seeds = list(range(i, i + len(part)))
+        yield dalle2.generate(part, seeds, sampling, stop_after=stop_after, image_embeddings=z_i)
 
 
 @torch.no_grad()
 def embed(clip: CLIP, images: Tensor) -> Tensor:
-    """(n, 3, S, S) pictures → CLIP's unit z_i (n, E), on the CPU."""
+    """(n, 3, S, S) pictures in [-1, 1] → CLIP's z_i (n, E), unit length, on the CPU."""
     device = next(clip.parameters()).device
     return torch.cat([clip.encode_image(part.to(device)).cpu() for part in images.split(500)])

@@ -1,5 +1,4 @@
-"""What is measured, a row of one table each: a share of n, or another number, with its 95 %
-interval."""
+"""Rows of a table of measurements: a share of n, or another number, with its 95 % interval."""
 
 import math
 
@@ -7,12 +6,17 @@ from torch import Tensor
 
 
 def row(what: str, name: str, split: str, right: int, n: int) -> dict:
-    """→ {what, name, split, n, accuracy, low, high}."""
+    """A share of n with Wilson's interval → {what, name, split, n, accuracy, low, high}."""
     low, high = wilson_interval(right, n)
     return {
-        "what": what, "name": name, "split": split, "n": n,
-        "accuracy": right / n, "low": low, "high": high,
-    }  # fmt: skip
+        "what": what,
+        "name": name,
+        "split": split,
+        "n": n,
+        "accuracy": right / n,
+        "low": low,
+        "high": high,
+    }
 
 
 def value_row(
@@ -24,15 +28,23 @@ def value_row(
     low: float | None = None,
     high: float | None = None,
 ) -> dict:
-    """A number that is no share → {what, name, split, n, value, low, high}; None: no interval."""
+    """A number that is not a share → {what, name, split, n, value, low, high}.
+
+    `low` and `high` are None if there is no interval.
+    """
     return {
-        "what": what, "name": name, "split": split, "n": n,
-        "value": value, "low": low, "high": high,
-    }  # fmt: skip
+        "what": what,
+        "name": name,
+        "split": split,
+        "n": n,
+        "value": value,
+        "low": low,
+        "high": high,
+    }
 
 
 def mean_row(what: str, name: str, split: str, values: Tensor) -> dict:
-    """The mean of values (n,) with its normal interval; of one value there is none."""
+    """The mean of values (n,) with its normal interval. A single value has no interval."""
     n, mean = len(values), values.double().mean().item()
     if n < 2:
         return value_row(what, name, split, mean, n)
@@ -41,10 +53,10 @@ def mean_row(what: str, name: str, split: str, values: Tensor) -> dict:
 
 
 def gap_row(what: str, name: str, first: dict, second: dict) -> dict:
-    """By how much the share of `first` is larger than that of `second`, in shares of 1.
+    """The share of `first` minus the share of `second`, with the interval of the difference.
 
-    Newcombe's interval (1998, method 10) of two independent shares. Of the same prompts it is a
-    little too wide, as both tend to fail on the same ones.
+    The interval is Newcombe's for two independent shares (1998, method 10). If both shares are of
+    the same prompts, they are correlated, and the interval is slightly too wide.
     """
     a, b = first["accuracy"], second["accuracy"]
     low = a - b - math.hypot(a - first["low"], second["high"] - b)
@@ -53,7 +65,7 @@ def gap_row(what: str, name: str, first: dict, second: dict) -> dict:
 
 
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share, which stays inside [0, 1] also near its ends."""
+    """The 95 % interval of a share. It stays within [0, 1], also for shares near 0 or 1."""
     z, share = 1.96, right / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))

@@ -1,7 +1,9 @@
-"""How near the draws of a prior come to what they should be: rows for the bench in priors.py.
+"""Compares the candidates of a prior with the image embeddings that they should match.
 
-Similarities are cosines. A good prior is as near to the true z_i as the caption allows, and as near
-to z_t as real pictures are, no nearer; an unrelated caption's z_t is the control.
+All similarities are cosines. A good prior is as similar to the true z_i as the caption allows. It
+is as similar to z_t as the z_i of real pictures are, but not more. The z_t of an unrelated caption
+is the control. `minidalle2.commands.compare_priors` prints the rows. Letters: B captions, T tokens,
+E embedding, n candidates.
 """
 
 import time
@@ -10,22 +12,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minidalle2.any_prior import AnyPrior
 from minidalle2.clip import CLIP
 from minidalle2.dalle2 import Sampling
 from minidalle2.diffusion.sampling import Noise
-from minidalle2.prior import nearest
 from minidalle2.tokenizer import Tokenizer
-from minidalle2.worlds.world import World
+from minidalle2.training.world import World
+from minidalle2.unclip import AnyPrior, nearest
 
 BATCH = 50  # captions at a time
-COUNTS = (1, 2, 4, 8)  # of candidates to choose from
-SCALES = (0.0, 1.0, 1.5, 2.0, 4.0)  # of guidance; Karlo, a public unCLIP, ships 4
+COUNTS = (1, 2, 4, 8)  # numbers of candidates
+SCALES = (0.0, 1.0, 1.5, 2.0, 4.0)  # of guidance; Karlo, a public unCLIP, uses 4
 
 
 @dataclass
 class Pairs:
-    """Pictures and their captions, as CLIP sees them."""
+    """CLIP's embeddings of pictures and their captions."""
 
     z_i: Tensor  # (B, E), unit length
     z_t: Tensor  # (B, E), unit length
@@ -36,7 +37,7 @@ class Pairs:
 def embedded(
     world: World, clip: CLIP, tokenizer: Tokenizer, n: int, seed: int, split: str
 ) -> Pairs:
-    """n pairs of a split; the last batch is cut short."""
+    """Returns n pairs of a split. Captions with too many tokens are cut."""
     generator, device = torch.Generator().manual_seed(seed), next(clip.parameters()).device
     z_i, captions = [], []
     for start in range(0, n, 500):
@@ -51,22 +52,26 @@ def embedded(
 def draw(
     prior: AnyPrior, pairs: Pairs, n: int, guidance: float, steps: int = Sampling.prior_steps
 ) -> tuple[Tensor, float]:
-    """→ n candidates for each caption (B, n, E), and the milliseconds that a caption took. The
-    noise of caption b is that of seed b for every prior."""
+    """→ n candidates for each caption (B, n, E), and the milliseconds for one caption.
+
+    Caption b has the noise of seed b, which is the same for every prior.
+    """
     device, parts, started = pairs.z_t.device, [], time.perf_counter()
     for start in range(0, len(pairs.z_t), BATCH):
         rows = slice(start, start + BATCH)
         seeds = list(range(len(pairs.z_t)))[rows]
         x_T = Noise(seeds)(n, prior.noise_size).to(device)
         z = prior.candidates(pairs.z_t[rows], pairs.tokens[rows], x_T, steps, guidance)
-        parts.append(z.cpu())  # which also waits for the device
+        parts.append(z.cpu())  # the copy waits until the device has finished
     spent = time.perf_counter() - started
     return torch.cat(parts).to(device), 1_000 * spent / len(pairs.z_t)
 
 
 def diversity(z: Tensor) -> float | None:
-    """(B, n, E) → mean cosine of two candidates of one caption: 1 where all are alike; of one
-    candidate None."""
+    """(B, n, E) → the mean cosine of two candidates of one caption; None for n = 1.
+
+    1 means that all candidates of a caption are equal.
+    """
     n = z.shape[1]
     if n == 1:
         return None
@@ -77,25 +82,33 @@ def diversity(z: Tensor) -> float | None:
 def similarity_row(
     name: str, z: Tensor, pairs: Pairs, guidance: float | None = None, ms: float | None = None
 ) -> dict:
-    """Means over all candidates (B, n, E), each taken for itself."""
+    """A row of means over all candidates (B, n, E): cosines, diversity and time."""
 
     def cosine(other: Tensor) -> float:
         return (z * other[:, None]).sum(-1).mean().item()
 
     return {
-        "prior": name, "guidance": guidance, "to true": cosine(pairs.z_i),
-        "to text": cosine(pairs.z_t), "to unrelated": cosine(pairs.z_t.roll(1, 0)),
-        "diversity": diversity(z), "ms": ms,
-    }  # fmt: skip
+        "prior": name,
+        "guidance": guidance,
+        "to true": cosine(pairs.z_i),
+        "to text": cosine(pairs.z_t),
+        "to unrelated": cosine(pairs.z_t.roll(1, 0)),
+        "diversity": diversity(z),
+        "ms": ms,
+    }
 
 
 def best_of_n_rows(
     name: str, z: Tensor, pairs: Pairs, counts: tuple[int, ...] = COUNTS
 ) -> list[dict]:
-    """Of the first n of the candidates (B, ≥n, E) the one nearest to z_t, as in section 2.2."""
+    """A row for each n in `counts`: cosines of the best of the first n candidates.
+
+    The best is the candidate nearest to z_t, as in section 2.2. `z` is (B, m, E) with m ≥
+    max(counts).
+    """
     rows = []
     for n in counts:
-        best = z[torch.arange(len(z)), nearest(z[:, :n], pairs.z_t)[:, 0]]
+        best = nearest(z[:, :n], pairs.z_t)[:, 0]  # (B, E)
         true, text = ((best * other).sum(-1).mean().item() for other in (pairs.z_i, pairs.z_t))
         rows.append({"prior": name, "n": n, "to true": true, "to text": text})
     return rows
@@ -104,7 +117,10 @@ def best_of_n_rows(
 def guidance_rows(
     name: str, prior: AnyPrior, pairs: Pairs, n: int, scales: tuple[float, ...] = SCALES
 ) -> list[dict]:
-    """A similarity row a scale: the paper says that guiding the prior hurts, others guide much."""
+    """A similarity row for each guidance scale.
+
+    The paper says that guidance of the prior hurts. Other implementations use strong guidance.
+    """
     rows = []
     for scale in scales:
         z, ms = draw(prior, pairs, n, scale)

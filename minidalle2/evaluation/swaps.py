@@ -1,7 +1,7 @@
-"""Swap tests, of any world: two scenes that differ in who wears which colour, and their captions.
+"""Swap test: two scenes that differ only in which object has which colour, and their captions.
 
-As in Winoground (Thrush et al. 2022). Each world's binding.py makes the scenes, the captions and
-the verdicts on drawn pictures.
+It follows Winoground (Thrush et al. 2022). A world's own evaluation makes the scenes and the
+captions, and reads the drawn pictures.
 """
 
 from torch import Tensor
@@ -9,20 +9,24 @@ from torch import Tensor
 from minidalle2.evaluation.rows import row
 
 VERDICTS = {
-    "right": "all attributes right", "swapped": "colours swapped", "other": "something else wrong",
-}  # fmt: skip
+    "right": "all attributes right",
+    "swapped": "colours swapped",
+    "other": "something else wrong",
+}
 QUESTIONS = (
-    "swap, image to text (chance 50 %)", "swap, text to image (chance 50 %)",
+    "swap, image to text (chance 50 %)",
+    "swap, text to image (chance 50 %)",
     "swap, all four (chance 16.7 %)",
-)  # fmt: skip
+)
 
 
 def swap_scores(similarity: Tensor) -> tuple[float, float, float]:
-    """(n, 2, 2) similarities of [picture, caption] → shares (image to text, text to image, group).
+    """(n, 2, 2) similarities of [picture, caption] → the shares that are right.
 
-    Image to text: pictures that are nearer to their own caption than to the swapped one; text to
-    image: likewise captions. Group: pairs of which all four are. A tie is wrong, so the chances of
-    a guess are at most 1/2, 1/2 and 1/6.
+    The three shares are image to text, text to image and group. Image to text: the picture is
+    nearer to its own caption than to the other caption. Text to image: the caption is nearer to its
+    own picture than to the other picture. Group: all four are right for one pair. A tie counts as
+    wrong. Therefore guessing scores at most 1/2, 1/2 and 1/6.
     """
     own = similarity.diagonal(dim1=1, dim2=2)  # (n, 2)
     to_text = own > similarity.flip(2).diagonal(dim1=1, dim2=2)
@@ -33,7 +37,10 @@ def swap_scores(similarity: Tensor) -> tuple[float, float, float]:
 
 
 def score_rows(what: str, similarity: Tensor, split: str) -> list[dict]:
-    """The intervals take the n pairs for independent, not the two questions of each."""
+    """Rows of the three shares, with the intervals of n independent trials.
+
+    The two answers about one pair are not independent, so they count as one trial.
+    """
     n, scores = len(similarity), swap_scores(similarity)
     return [
         row(what, name, split, share * n, n) for name, share in zip(QUESTIONS, scores, strict=True)

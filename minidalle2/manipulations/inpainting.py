@@ -1,9 +1,10 @@
-"""A part of a picture drawn anew, the rest kept to the pixel: RePaint (Lugmayr et al. 2022).
+"""Inpainting by RePaint (Lugmayr et al. 2022): redraws a part of a picture, keeps all other pixels.
 
-At every noise level the known region is replaced by the true picture, noised to that level, so that
-the network goes on from there. What it draws beside it would fit badly, for at each step the
-known region comes anew from outside; therefore it goes some levels up again, by adding noise, and
-down once more, several times. Not in the paper, whose product had it.
+At every noise level the known region is replaced by the given picture with noise of that level. The
+network does not control this region, so the part that it draws would not match it well. Therefore
+the sampler goes back up some noise levels by adding noise, and down again, several times. In these
+repetitions the network adapts the unknown part to the known region. The paper does not describe
+inpainting.
 """
 
 from dataclasses import dataclass
@@ -15,36 +16,42 @@ from minidalle2.dalle2 import DALLE2
 from minidalle2.diffusion.guidance import Denoiser
 from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.sampling import Noise, clip_to_image
-from minidalle2.diffusion.schedule import spaced_timesteps
 from minidalle2.manipulations.inversion import captionless
 
 
 @dataclass
 class Resampling:
-    steps: int = 25
-    jump: int = 5  # levels that are gone down, and up again
-    times: int = 5  # how often each is gone down; 1 is no resampling
+    """How the noise levels are visited."""
+
+    steps: int = 25  # number of noise levels
+    jump: int = 5  # number of levels that the sampler goes down before it goes up again
+    times: int = 5  # how often it goes down each of these levels; 1 means no resampling
 
 
 @torch.no_grad()
 def conditioned(
     dalle2: DALLE2, images: Tensor, caption: str | None, seeds: list[int], guidance: float
 ) -> Denoiser:
-    """The decoder bound to what each whole picture (B, 3, 32, 32) shall show: to a caption, with
-    the z_i that the prior draws for it; or, without one, to what CLIP sees in the picture now.
+    """The decoder with its conditions bound, for pictures (B, 3, 32, 32) and B seeds.
 
-    Raises as `generate` for a caption that is empty or too long.
+    With a caption, the conditions are the caption and the z_i that the prior predicts from it.
+    Without a caption, the condition is the z_i of the given picture. Raises ValueError for an empty
+    caption, PromptTooLong for a caption with too many tokens.
     """
+    guided_above = dalle2.sampling.decoder_guided_above
     if caption is None:
-        return captionless(dalle2.decoder, dalle2.clip.encode_image(images), guidance)
-    made = dalle2.generate([caption] * len(images), seeds, stop_after="image_embedding")
-    return dalle2.decoder.denoiser(made.image_embedding, made.tokens, guidance)
+        z_i = dalle2.clip.encode_image(images)
+        return captionless(dalle2.decoder, z_i, guidance, guided_above)
+    made = dalle2.generate([caption] * len(images), seeds, stop_after="image_embeddings")
+    z_i = made.image_embeddings[:, 0]
+    return dalle2.decoder.denoiser(z_i, made.tokens, guidance, guided_above)
 
 
 def itinerary(resampling: Resampling) -> list[int]:
-    """The levels to visit, from `steps` (noise) to 0 (clean): neighbours differ by 1.
+    """The noise levels in the order of visits, from `steps` (noise) to 0 (clean).
 
-    steps 4, jump 2, times 2 → 4 3 2 3 4 3 2 1 0 1 2 1 0. Raises ValueError for counts below 1.
+    Successive levels differ by 1. For example, steps 4, jump 2 and times 2 give
+    4 3 2 3 4 3 2 1 0 1 2 1 0. Raises ValueError for numbers below 1.
     """
     steps, jump, times = resampling.steps, resampling.jump, resampling.times
     if min(steps, jump, times) < 1:
@@ -66,12 +73,13 @@ def inpaint(
     resampling: Resampling,
     noise: Noise,
 ) -> Tensor:
-    """(B, C, S, S) pictures in [-1, 1], True in (B, 1, S, S) where they are kept → (B, C, S, S).
+    """Pictures (B, C, S, S) in [-1, 1], known (B, 1, S, S) bool → inpainted (B, C, S, S).
 
-    `denoise` has its condition bound; `noise` has B seeds. Known pixels come back bit by bit.
+    `known` is True where a picture is kept. Known pixels do not change by a single bit. `denoise`
+    has its conditions bound. `noise` has B seeds.
     """
-    timesteps = spaced_timesteps(len(diffusion.schedule), resampling.steps).flip(0)  # ascending
-    alpha_bar = [1.0, *diffusion.schedule.alpha_bar[timesteps].tolist()]  # of each level
+    timesteps = diffusion.timesteps(resampling.steps).flip(0)  # ascending
+    alpha_bar = [1.0, *diffusion.schedule.alpha_bar[timesteps].tolist()]  # for each level
     levels = itinerary(resampling)
 
     def fresh() -> Tensor:
@@ -93,7 +101,10 @@ def inpaint(
 
 
 def _posterior(x0: Tensor, x_t: Tensor, here: float, there: float, eps: Tensor) -> Tensor:
-    """A draw from q(x_s | x_t, x0) between two levels, given as their ᾱ (Ho et al. 2020, eq. 6)."""
+    """A sample of q(x_s | x_t, x0) (Ho et al. 2020, equation 6).
+
+    `here` is ᾱ at t, `there` is ᾱ at s.
+    """
     beta = 1 - here / there
     mean = there**0.5 * beta * x0 + (here / there) ** 0.5 * (1 - there) * x_t
     variance = beta * (1 - there) / (1 - here)

@@ -1,36 +1,40 @@
-"""A picture's two latents: z_i, what CLIP sees in it, and x_T, all else that gives it back.
+"""The two latents of a picture: z_i, which CLIP computes, and x_T, which has everything else.
 
-(B, 3, 32, 32) picture → z_i (B, E) by CLIP, x_T (B, 3, 32, 32) by the decoder's DDIM run backwards
-with that z_i → the picture again. Paper: section 3. Manipulations change one and keep the other.
-The way up and the way down must agree: the same timesteps, caption (none) and guidance, eta 0, and
-estimates of x0 that nothing clips. The learned variance plays no part in DDIM.
+Picture (B, 3, 32, 32) → z_i (B, E) by CLIP and x_T (B, 3, 32, 32) by DDIM inversion of the decoder
+with this z_i. DDIM from x_T with the same z_i reconstructs the picture. Paper: section 3.
+Manipulations change one latent and keep the other. Inversion and decoding must have the same
+timesteps, no caption, the same guidance, eta 0 and no clipping of x0. DDIM does not use the learned
+variance.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from minidalle2.clip import CLIP
-from minidalle2.decoder import LOWEST, Decoder
+from minidalle2.decoder import Decoder
 from minidalle2.diffusion.guidance import Denoiser
-from minidalle2.diffusion.sampling import Noise, ddim, ddim_inversion, last
+from minidalle2.diffusion.process import Diffusion
+from minidalle2.diffusion.sampling import Noise, State, ddim, last
 from minidalle2.tokenizer import END, START
+from minidalle2.unclip import stage_noise
 
 
 @dataclass
 class Walk:
-    """How the decoder's noise levels are walked, up and down alike."""
+    """How the decoder is sampled, both in the inversion and in the decoding."""
 
     steps: int = 50
-    guidance: float = 1.0  # 1: with z_i alone; more draws z_i clearer, and is inverted less exactly
-    refinements: int = 0  # of each step up: how often it asks again where it would arrive
-    lowest: int = LOWEST  # the cleanest timestep that is visited
+    guidance: float = 1.0  # above 1, z_i is drawn more clearly, but the inversion is less exact
+    refinements: int = 0  # how often each step of the inversion is repeated with a better guess
+    guided_above: float = 0.0  # share of T below which there is no guidance
 
 
 @dataclass
 class Latents:
-    """A picture in two parts, or B pictures."""
+    """The latents of B pictures."""
 
     z_i: Tensor  # (B, E), unit length
     x_T: Tensor  # (B, 3, 32, 32)
@@ -39,22 +43,21 @@ class Latents:
         return len(self.z_i)
 
     def __getitem__(self, index: slice | Tensor | list[int]) -> "Latents":
-        """Some of the pictures; an index that keeps the batch dimension."""
+        """The latents of some of the pictures. The index must keep the batch dimension."""
         return Latents(self.z_i[index], self.x_T[index])
 
     @classmethod
     def joined(cls, parts: "list[Latents]") -> "Latents":
+        """The latents of all parts, one after another."""
         return cls(torch.cat([p.z_i for p in parts]), torch.cat([p.x_T for p in parts]))
 
 
 @torch.no_grad()
 def invert(clip: CLIP, decoder: Decoder, images: Tensor, walk: Walk) -> Latents:
-    """(B, 3, 32, 32) in [-1, 1], on the networks' device → their latents."""
+    """Pictures (B, 3, 32, 32) in [-1, 1], on the device of the networks → their latents."""
     z_i = clip.encode_image(images)
-    denoise = captionless(decoder, z_i, walk.guidance)
-    states = ddim_inversion(
-        decoder.diffusion, denoise, images, walk.steps, walk.refinements, walk.lowest
-    )
+    denoise = captionless(decoder, z_i, walk.guidance, walk.guided_above)
+    states = ddim_inversion(decoder.diffusion, denoise, images, walk.steps, walk.refinements)
     return Latents(z_i, last(states))
 
 
@@ -62,38 +65,75 @@ def invert(clip: CLIP, decoder: Decoder, images: Tensor, walk: Walk) -> Latents:
 def decode(
     decoder: Decoder, latents: Latents, walk: Walk, eta: float = 0.0, noise: Noise | None = None
 ) -> Tensor:
-    """→ (B, 3, 32, 32) in [-1, 1]: with eta 0 the picture that was inverted, with more and a
-    `noise` one like it. Only the finished picture is clipped: a clip on the way would not be met
-    again on the way up."""
-    denoise = captionless(decoder, latents.z_i, walk.guidance)
+    """Latents → pictures (B, 3, 32, 32) in [-1, 1].
+
+    With eta 0 the result is the picture that was inverted. With a larger eta, and `noise` of B
+    seeds, it is a similar picture. Only the finished picture is clipped. Clipped estimates of x0
+    would not be those of the inversion.
+    """
+    denoise = captionless(decoder, latents.z_i, walk.guidance, walk.guided_above)
     states = ddim(
-        decoder.diffusion, denoise, latents.x_T, walk.steps, eta=eta, noise=noise,
-        lowest=walk.lowest,
-    )  # fmt: skip
+        decoder.diffusion,
+        denoise,
+        latents.x_T,
+        walk.steps,
+        eta=eta,
+        noise=noise,
+    )
     return last(states).clamp(-1, 1)
 
 
+def ddim_inversion(
+    diffusion: Diffusion, denoise: Denoiser, x0: Tensor, steps: int, refinements: int = 0
+) -> Iterator[State]:
+    """DDIM run backwards (paper, section 3): from a clean sample to the x_T that leads to it.
+
+    Each step needs the network's output at the noisier sample, which is not known yet. The first
+    guess uses the current sample instead. Each refinement repeats the step with the sample that
+    the previous guess reached. Nothing is clipped, because clipping cannot be undone.
+    """
+    timesteps = diffusion.timesteps(steps).flip(0)
+    x, here = x0, 1.0
+    for t in timesteps.tolist():
+        t_batch = torch.full((len(x),), t, device=x.device)
+        there = diffusion.schedule.alpha_bar[t].item()
+        x_next, estimate = x, x
+        for _ in range(1 + refinements):
+            prediction = denoise(x_next, t_batch)[:, : x.shape[1]]
+            estimate = diffusion.to_x0(prediction, x_next, t_batch)
+            eps = diffusion.to_eps(estimate, x_next, t_batch)
+            clean = (x - (1 - here) ** 0.5 * eps) / here**0.5
+            x_next = there**0.5 * clean + (1 - there) ** 0.5 * eps
+        yield State(t, x, estimate, x_next)
+        x, here = x_next, there
+
+
 def decoder_noise(seeds: list[int]) -> Noise:
-    """The decoder's stream of each seed, as `generate` has it (dalle2.py)."""
-    return Noise([4 * seed + 1 for seed in seeds])
+    """The decoder's stream of random numbers of each seed, the same as in `generate`."""
+    return stage_noise(seeds, 1)
 
 
-def captionless(decoder: Decoder, z_i: Tensor, guidance: float) -> Denoiser:
-    """The decoder bound to z_i and the empty caption, which half of training had (section 2.1)."""
+def captionless(
+    decoder: Decoder, z_i: Tensor, guidance: float, guided_above: float = 0.0
+) -> Denoiser:
+    """The decoder with z_i (B, E) and the empty caption bound.
+
+    Half of the captions in its training were empty (paper, section 2.1).
+    """
     tokens = torch.tensor([[START, END]], device=z_i.device).expand(len(z_i), -1)
-    return decoder.denoiser(z_i, tokens, guidance)
+    return decoder.denoiser(z_i, tokens, guidance, guided_above)
 
 
 def psnr(images: Tensor, others: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each of B pictures in [-1, 1], in dB → (B,)."""
-    error = ((images - others) / 2).square().flatten(1).mean(1)  # of pixels in [0, 1]
+    """Peak signal-to-noise ratio in dB of each picture: (B, 3, S, S) twice, in [-1, 1] → (B,)."""
+    error = ((images - others) / 2).square().flatten(1).mean(1)  # for pixels in [0, 1]
     return -10 * error.clamp(min=1e-12).log10()
 
 
 def error_against_steps(
     clip: CLIP, decoder: Decoder, images: Tensor, steps: list[int], refinements: int = 0
 ) -> dict[int, Tensor]:
-    """How well pictures come back from their latents: {steps: PSNR in dB (B,)}."""
+    """The accuracy of reconstructions, for several numbers of steps: {steps: PSNR in dB (B,)}."""
     errors = {}
     for n in steps:
         walk = Walk(n, refinements=refinements)

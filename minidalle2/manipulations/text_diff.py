@@ -1,9 +1,10 @@
-"""A picture edited by two captions: its z_i is turned towards what tells one from the other.
+"""Edits a picture by two captions: rotates its z_i towards the difference of their embeddings.
 
-Paper: section 3.3, figure 5. z_d = normalise(z_t - z_t0), with z_t of the caption that is wanted
-and z_t0 of the one that describes the picture; z_i moves along the great circle to z_d, a share
-theta of the way, and is decoded from the x_T of the picture. How far is too far? Past the picture
-that is wanted z_i leaves what the decoder has seen; `fitting_theta` stops there.
+Paper: section 3.3, figure 5 ("text diff"). z_d = normalise(z_t - z_t0), where z_t is the embedding
+of the new caption and z_t0 that of the old caption, which describes the picture. z_i is rotated
+towards z_d along the great circle, by a share theta of the angle between z_i and z_d. The result is
+decoded from the x_T of the picture. If theta is too large, the decoder has never seen such a z_i in
+training. `fitting_theta` chooses theta.
 """
 
 import torch
@@ -11,20 +12,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minidalle2.clip import CLIP
-from minidalle2.dalle2 import clean
 from minidalle2.decoder import Decoder
 from minidalle2.manipulations.interpolation import slerp
 from minidalle2.manipulations.inversion import Latents, Walk, decode
-from minidalle2.tokenizer import Tokenizer
+from minidalle2.tokenizer import Tokenizer, clean
 
-LARGEST = 0.5  # theta ends at 0.25 to 0.5 in the paper
+LARGEST = 0.5  # the paper's largest theta is between 0.25 and 0.5
 
 
 @torch.no_grad()
 def direction(clip: CLIP, tokenizer: Tokenizer, old: list[str], new: list[str]) -> Tensor:
-    """Captions of B pictures and of what they shall become → z_d (B, E), unit length.
+    """B old captions and B new captions → z_d (B, E), unit length.
 
-    Raises ValueError where two captions are empty or equal, PromptTooLong where one is too long.
+    Raises ValueError if a caption is empty, or if an old and its new caption are equal. Raises
+    PromptTooLong if a caption has too many tokens.
     """
     z_old, z_new = _embed(clip, tokenizer, old, new)
     return F.normalize(z_new - z_old, dim=-1)
@@ -34,11 +35,12 @@ def direction(clip: CLIP, tokenizer: Tokenizer, old: list[str], new: list[str]) 
 def fitting_theta(
     clip: CLIP, tokenizer: Tokenizer, z_i: Tensor, old: list[str], new: list[str]
 ) -> Tensor:
-    """z_i (B, E), B pairs of captions as `direction` takes them, or one for all → theta (B, 1) that
-    turns z_i by the angle between the two captions, at most LARGEST.
+    """z_i (B, E), B old and B new captions (or 1 of each for all) → theta (B, 1), at most LARGEST.
 
-    Not in the paper, which looked at a range of theta: but where CLIP fits, two captions are about
-    as far apart as two pictures of them. The angle is the more exact, the more the captions say.
+    This theta rotates z_i by the angle between the embeddings of the two captions. The paper shows
+    a range of theta instead. In a well trained CLIP, two captions form about the same angle as two
+    pictures of them. The more details the captions name, the better this theta is. Raises the
+    errors of `direction`.
     """
     z_old, z_new = _embed(clip, tokenizer, old, new)
     z_d = F.normalize(z_new - z_old, dim=-1)
@@ -47,19 +49,22 @@ def fitting_theta(
 
 
 def angle(a: Tensor, b: Tensor) -> Tensor:
-    """(B, E), (B, E) unit vectors → (B,) radians; exact also near 0, where acos is not."""
+    """Unit vectors (B, E), (B, E) → the angles between them (B,) in radians.
+
+    Unlike acos, this is also exact near 0.
+    """
     return 2 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1))
 
 
 def _embed(
     clip: CLIP, tokenizer: Tokenizer, old: list[str], new: list[str]
 ) -> tuple[Tensor, Tensor]:
-    """→ z_t0, z_t (B, E), checked."""
+    """The embeddings z_t0, z_t (B, E) of old and new captions. Raises the errors of `direction`."""
     for a, b in zip(old, new, strict=True):
         if clean(a) == clean(b):
             raise ValueError(
-                f"both captions are {clean(a)!r}, so nothing would change; say what the picture "
-                "shows and what it shall show"
+                f"both captions are {clean(a)!r}, so nothing would change; give a caption of what "
+                "the picture shows and another caption of what it should show"
             )
     device = next(clip.parameters()).device
     captions = [clean(caption) for caption in (*old, *new)]
@@ -67,8 +72,11 @@ def _embed(
 
 
 def turn(z_i: Tensor, z_d: Tensor, theta: Tensor | float) -> Tensor:
-    """(B, E), (B, E) unit vectors → (B, E), unit length; theta (broadcast against (B, 1)) is 0 to
-    LARGEST, and 0 changes nothing. Raises ValueError where it is not."""
+    """z_i (B, E), z_d (B, E), both unit length → rotated z_i (B, E), unit length.
+
+    theta must broadcast to (B, 1). 0 changes nothing. Raises ValueError if theta is not between 0
+    and LARGEST.
+    """
     theta = torch.as_tensor(theta, device=z_i.device)
     if not ((theta >= 0) & (theta <= LARGEST)).all():
         raise ValueError(f"theta {theta.max():g} is out of range; 0 to {LARGEST} would work")
@@ -78,5 +86,5 @@ def turn(z_i: Tensor, z_d: Tensor, theta: Tensor | float) -> Tensor:
 def edit(
     decoder: Decoder, latents: Latents, z_d: Tensor, theta: Tensor | float, walk: Walk
 ) -> Tensor:
-    """B pictures → (B, 3, 32, 32): each with its z_i turned and its own x_T."""
+    """Latents of B pictures → edited pictures (B, 3, 32, 32): z_i is rotated, x_T is kept."""
     return decode(decoder, Latents(turn(latents.z_i, z_d, theta), latents.x_T), walk)

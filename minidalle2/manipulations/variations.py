@@ -1,7 +1,7 @@
-"""Variations of a picture: its z_i and x_T, and on the way down some new noise.
+"""Variations of a picture: decodes its z_i and x_T, and adds new noise at every step.
 
-Paper: section 3.1, figure 3. DDIM's eta says how much: 0 gives the picture back, 1 forgets most of
-x_T, and what all variations share is what is in z_i.
+Paper: section 3.1, figure 3. DDIM's eta says how much noise is added. eta 0 reconstructs the
+picture. With eta 1, little of x_T is left, and the variations have in common what z_i determines.
 """
 
 import torch
@@ -13,10 +13,10 @@ from minidalle2.manipulations.inversion import Latents, Walk, decode
 
 
 def vary(decoder: Decoder, latents: Latents, eta: float, noise: Noise, walk: Walk) -> Tensor:
-    """A variation of each of B pictures → (B, 3, 32, 32); `noise` has B seeds.
+    """Latents of B pictures → one variation of each (B, 3, 32, 32). `noise` has B seeds.
 
-    For n variations of one picture repeat its latents (`repeated`). Raises ValueError for an eta
-    outside [0, 1].
+    For n variations of each picture, repeat the latents with `repeated`. Raises ValueError if eta
+    is not between 0 and 1.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta {eta} is out of range; 0 (the same picture) to 1 would work")
@@ -24,5 +24,5 @@ def vary(decoder: Decoder, latents: Latents, eta: float, noise: Noise, walk: Wal
 
 
 def repeated(latents: Latents, n: int) -> Latents:
-    """Each picture n times in a row: B → B·n."""
+    """The latents of B pictures → the latents of B·n pictures: each one n times in a row."""
     return latents[torch.arange(len(latents)).repeat_interleave(n)]

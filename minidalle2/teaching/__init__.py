@@ -1,4 +1,4 @@
-"""What the notebooks show with: figures, loss charts, explorers, and the checks of the exercises.
+"""Tools of the notebooks: figures, loss charts, explorers and the checks of the exercises.
 
-Nothing that DALL·E 2 needs is in here; the stages never import it.
+DALL·E 2 does not need this package. No other module of minidalle2 imports it.
 """

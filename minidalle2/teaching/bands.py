@@ -1,7 +1,8 @@
-"""Where the loss of each notebook's training should be, from several seeds: "is my loss normal?"
+"""Measures the band in which each notebook's training loss should lie, from several seeds.
 
-`python -m minidalle2.teaching.bands NOTEBOOK… [--seeds N]` executes the notebooks at the reader's
-size, as far as their training, with N other seeds, and writes bands.json beside this file.
+`python -m minidalle2.teaching.bands NOTEBOOK… [--seeds N]` executes each notebook with N seeds, up
+to the last cell that trains. It writes the bands to bands.json beside this file. `LossChart` draws
+the band behind the loss of a reader, who can see whether that loss is normal.
 """
 
 import argparse
@@ -12,19 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FILE = Path(__file__).with_name("bands.json")
-MARGIN = 0.1  # of the values, added on both sides: three seeds are few
-STRETCH = 20  # steps a value stands for, as LossChart smooths
+MARGIN = 0.1  # the share of the value that widens a band on each side, because few seeds are run
+STRETCH = 20  # training steps of each value, as many as LossChart averages (SMOOTHING)
 
 
 @dataclass
 class Band:
-    steps: list[int]  # the end of each stretch
+    """The range of the smoothed loss, one entry for each stretch of STRETCH steps."""
+
+    steps: list[int]  # the last step of each stretch
     low: list[float]
     high: list[float]
 
 
 def expected_band(name: str) -> Band | None:
-    """None for a training that was never measured."""
+    """Returns the band of the training `name`, or None if that training was never measured."""
     bands = json.loads(FILE.read_text()) if FILE.is_file() else {}
     if name not in bands:
         return None
@@ -33,7 +36,10 @@ def expected_band(name: str) -> Band | None:
 
 
 def band_of(runs: list[list[float]]) -> dict[str, list[float]]:
-    """Least and largest of several runs' smoothed losses, a little widened."""
+    """The minimum and maximum of the smoothed losses of several runs, widened by MARGIN.
+
+    `runs` holds one list of losses for each run. All lists must have the same length.
+    """
     columns = list(zip(*runs, strict=True))
     return {
         "low": [float(f"{min(c) - MARGIN * abs(min(c)):.3g}") for c in columns],
@@ -42,8 +48,11 @@ def band_of(runs: list[list[float]]) -> dict[str, list[float]]:
 
 
 def measure(notebooks: list[Path], seeds: int) -> None:
-    """Seeds 1 to `seeds`; 0 is what the committed notebooks show, so it is not among them."""
-    from minidalle2.teaching.execute import run  # needs nbclient, which charts do not
+    """Executes each notebook with the seeds 1 to `seeds` and writes the bands to FILE.
+
+    Seed 0 is left out, because the committed notebooks show it. Bands of other trainings stay.
+    """
+    from minidalle2.teaching.execute import run  # imported here, because it needs nbclient
 
     with tempfile.TemporaryDirectory() as folder:
         for notebook in notebooks:
@@ -60,8 +69,8 @@ def measure(notebooks: list[Path], seeds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("notebooks", nargs="+", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("notebooks", nargs="+", type=Path, help="notebooks to execute")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (3)")
     arguments = parser.parse_args()
     measure(arguments.notebooks, arguments.seeds)
 

@@ -1,4 +1,4 @@
-"""Who drew the emoji: what every picture of them has to say, in the words of their licences."""
+"""The credits of the emoji. Their licences require a credit beside every picture of an emoji."""
 
 import re
 
@@ -7,19 +7,21 @@ from IPython.display import Markdown
 from minidalle2.worlds.emoji.names import data_folder
 from minidalle2.worlds.emoji.words import STYLES
 
-LICENCES = "../data/emoji/LICENSES/"  # seen from a notebook
+LICENCES = "../data/emoji/LICENSES/"  # relative to a notebook
 
 
 def show_credits(*styles: str) -> Markdown:
-    """A line for each of the styles, and the changes made: data/emoji/LICENSES/ATTRIBUTION.md.
+    """Returns one line of credit for each style, and the changes made to the drawings.
 
-    Raises ValueError for a style that is none.
+    The texts come from data/emoji/LICENSES/ATTRIBUTION.md. Raises ValueError if no style is named
+    or if a style is unknown.
     """
+    known = f"the styles are {', '.join(STYLES)}"
     unknown = [style for style in styles if style not in STYLES]
-    if unknown or not styles:
-        raise ValueError(
-            f"no style {', '.join(unknown) or 'is named'}; there are {', '.join(STYLES)}"
-        )
+    if not styles:
+        raise ValueError(f"no style is named; {known}")
+    if unknown:
+        raise ValueError(f"unknown style {', '.join(unknown)}; {known}")
     text = (data_folder() / "LICENSES" / "ATTRIBUTION.md").read_text(encoding="utf-8")
     lines = [f"- **{style}**: {_credit(text, style)}" for style in styles]
     changes = next(line for line in text.splitlines() if line.startswith("**Changes"))
@@ -28,7 +30,10 @@ def show_credits(*styles: str) -> Markdown:
 
 
 def _credit(text: str, style: str) -> str:
-    """'Noto Emoji · Copyright … · Apache-2.0', with links that work from a notebook."""
+    """Returns work, credit and licence of a style, with links that are relative to a notebook.
+
+    Example: 'Noto Emoji · Copyright … · Apache-2.0'.
+    """
     row = next(line for line in text.splitlines() if line.startswith(f"| `{style}.json.xz`"))
     work_credit_licence = [cell.strip() for cell in row.strip("| ").split(" | ")][1:]
     return re.sub(r"\]\((?!http)", f"]({LICENCES}", " · ".join(work_credit_licence))

@@ -1,11 +1,11 @@
-"""The map of the data path with "you are here", the same in every notebook."""
+"""The diagram of the data path with "you are here", the same in every notebook."""
 
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
 from minidalle2.teaching.plots import INK, MUTED, PALETTE, WIDTH
 
-# What flows, its shape, and the stage that makes the next from it.
+# (name of the data, its shape, the stage that computes the next data from it)
 PATH = (
     ("text", "a prompt", "tokenizer"),
     ("tokens", "(B, T)", "CLIP"),
@@ -15,19 +15,19 @@ PATH = (
     ("picture", "128 px", ""),
 )
 STAGES = tuple(stage for _, _, stage in PATH if stage)
-DATA = ("text", "picture")  # the ends of the path: what training has, and all else is made from
+DATA = ("text", "picture")  # both ends of the path: the training data
 
 
 def data_path(*here: str) -> None:
-    """Draw the path with the stages of `here` lit; without any, all of them are. "data" points at
-    both ends.
+    """Draws the path and highlights the stages `here`. Without arguments, it highlights all stages.
 
-    Raises ValueError for an unknown stage.
+    "data" marks the prompt and both pictures, which are the training data. Raises ValueError for an
+    unknown stage.
     """
     unknown = [stage for stage in here if stage not in (*STAGES, "data")]
     if unknown:
         names = ", ".join((*STAGES, "data"))
-        raise ValueError(f"no stage {unknown[0]!r} on the path; there are {names}")
+        raise ValueError(f"unknown stage {unknown[0]!r}; the stages are {names}")
     figure = plt.figure(figsize=(WIDTH, 1.8 if "data" in here else 1.7))
     axes = figure.add_axes((0, 0, 1, 1))
     for i, (noun, shape, stage) in enumerate(PATH):
@@ -44,16 +44,22 @@ def data_path(*here: str) -> None:
 
 
 def _stage(axes: plt.Axes, x: float, name: str, lit: bool, pointed: bool) -> None:
-    """An arrow along the path with the stage's name above it."""
+    """Draws an arrow along the path, and above it a box with the name of the stage."""
     colour = PALETTE["blue"] if lit else "#c8c8c8"
     axes.annotate(
-        "", (x + 0.18, 0.1), (x - 0.18, 0.1),
+        "",
+        (x + 0.18, 0.1),
+        (x - 0.18, 0.1),
         arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.5},
-    )  # fmt: skip
+    )
     box = FancyBboxPatch(
-        (x - 0.36, 0.5), 0.72, 0.36, boxstyle="round,pad=0.04",
-        facecolor=colour if lit else "white", edgecolor=colour,
-    )  # fmt: skip
+        (x - 0.36, 0.5),
+        0.72,
+        0.36,
+        boxstyle="round,pad=0.04",
+        facecolor=colour if lit else "white",
+        edgecolor=colour,
+    )
     axes.add_patch(box)
     ink = "white" if lit else "#8a8a8a"
     axes.text(x, 0.68, name, ha="center", va="center", fontsize=9, color=ink)

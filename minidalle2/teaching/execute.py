@@ -1,7 +1,7 @@
-"""Execute the notebooks at the reader's size and clean them, so that they can be committed.
+"""Executes the notebooks at the reader's size and cleans their outputs, ready to be committed.
 
-`python dev.py notebooks [FILE …]`. What is kept depends on the sources and the machine alone: a
-second run changes nothing.
+`python dev.py notebooks [FILE …]` calls it. The result depends only on the sources and on the
+machine. A second run therefore changes nothing.
 """
 
 import argparse
@@ -18,33 +18,43 @@ import torch
 from nbformat import NotebookNode
 from PIL import Image, ImageChops
 
-from minidalle2.commands.options import pick_device
+from minidalle2.storage.devices import pick_device
 from minidalle2.teaching.kernel import PatientClient
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "notebooks"
 CELL_SECONDS = 900
-NOTICED = 8  # of 255: a shade off that the eye may see
+NOTICED = 8  # of 255; the eye may see a larger difference of two shades
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def run(path: Path, until: str = "") -> NotebookNode:
-    """The notebook, executed in its own folder; where `until` is given, only as far as the last
-    code cell that holds it. Raises CellExecutionError where a cell fails."""
+    """Returns the notebook, executed in its own folder.
+
+    If `until` is given, cells after the last code cell that contains `until` are removed.
+    Raises CellExecutionError if a cell fails.
+    """
     notebook = nbformat.read(path, as_version=4)
     if until:
         cells = enumerate(notebook.cells)
         holding = [i for i, c in cells if c.cell_type == "code" and until in c.source]
         notebook.cells = notebook.cells[: holding[-1] + 1]
     client = PatientClient(
-        notebook, timeout=CELL_SECONDS, kernel_name="python3", coalesce_streams=True,
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
-    )  # fmt: skip
+    )
     return client.execute()
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
-    """Take away what differs from run to run: times, random ids of widgets, versions of Python."""
+    """Removes everything that differs between runs: times, ids of widgets, the Python version.
+
+    It changes the notebook in place and returns it. The metadata receive the hash of the code
+    cells, the device and the version of torch.
+    """
     notebook.metadata = NotebookNode(
         kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"},
         language_info={"name": "python"},
@@ -67,9 +77,12 @@ def clean(notebook: NotebookNode) -> NotebookNode:
 
 
 def smaller(png: str) -> str:
-    """A figure, as notebooks hold it, smaller by a third or more: with a palette where 256 colours
-    are enough, else with channels in steps of 4. matplotlib makes RGBA; all else is a film or has
-    been made smaller, and stays as it is."""
+    """Recompresses a figure of matplotlib, a PNG in base64. It typically saves a third or more.
+
+    The figure gets a palette if 256 colours are enough. Otherwise each channel is rounded to a
+    multiple of 4. matplotlib writes RGBA. A PNG in another mode is a film or was already
+    recompressed, so it is returned unchanged.
+    """
     picture = Image.open(io.BytesIO(base64.b64decode(png)))
     if picture.mode != "RGBA":
         return png
@@ -83,12 +96,12 @@ def smaller(png: str) -> str:
 
 
 def _farthest(picture: Image.Image, other: Image.Image) -> int:
-    """The largest difference of two pixels, in one channel."""
+    """Returns the largest difference of two pixels at the same place in one channel, of 255."""
     return max(high for _, high in ImageChops.difference(picture, other).getextrema())
 
 
 def source_sha(notebook: NotebookNode) -> str:
-    """Of the code cells: outputs of an older source are known by it."""
+    """Returns a hash of the code cells. If it has changed, the outputs are out of date."""
     sources = "\x00".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     return hashlib.sha256(sources.encode()).hexdigest()[:16]
 
@@ -97,12 +110,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python dev.py notebooks", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("notebooks", nargs="*", type=Path, help="all of them if none is named")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="all notebooks if none is named")
     named = parser.parse_args().notebooks
     paths = named or sorted([*FOLDER.glob("*.ipynb"), *(FOLDER / "exercises").glob("*.ipynb")])
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        sys.exit(f"there is no notebook at {missing[0]}; they are in {FOLDER.name}/")
+        sys.exit(f"there is no notebook at {missing[0]}; the notebooks are in {FOLDER.name}/")
     os.environ["MINIDALLE2_FAST"] = "0"
     for path in paths:
         started = time.monotonic()

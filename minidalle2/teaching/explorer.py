@@ -1,7 +1,7 @@
-"""A slider or menu beside a picture that follows it; without a kernel, the picture alone.
+"""Sliders and menus with a picture that is redrawn whenever one of them changes.
 
-GitHub and exported pages can't show widgets. The bundle therefore carries the picture of the first
-values as well, which they show in the widget's place.
+GitHub and exported pages cannot show widgets. The output therefore also contains the picture as a
+PNG, which they show in place of the widget.
 """
 
 import base64
@@ -14,10 +14,10 @@ from minidalle2.teaching.figures import png_of
 
 
 class Explorer(widgets.VBox):
-    """Draws `figure(**values)` for the values that its controls stand at.
+    """Shows `figure(**values)` for the current values of its controls.
 
-    Each keyword is a sequence of values to choose among, in order; it starts at the first, or at
-    that of `start`. Words become a menu, numbers a slider.
+    Each keyword of `choices` gives the possible values of one control, in order. Strings make a
+    menu, numbers make a slider. A control starts at its value in `start`, or else at its first.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Explorer(widgets.VBox):
         at = {name: values[0] for name, values in choices.items()} | dict(start or {})
         self.controls = {name: _control(name, values, at[name]) for name, values in choices.items()}
         self.figure = figure
-        # Boxes stretch what is in them; a picture shall keep its size.
+        # A box stretches its children. Without flex-start, the picture would lose its size.
         self.picture = widgets.Image(format="png", layout={"align_self": "flex-start"})
         self.says = widgets.Label()
         self.draw()
@@ -36,9 +36,11 @@ class Explorer(widgets.VBox):
 
     @property
     def values(self) -> dict:
+        """The current value of each control, by name."""
         return {name: control.value for name, control in self.controls.items()}
 
     def draw(self, change: dict | None = None) -> None:
+        """Redraws the picture and its label. ipywidgets passes `change`, which is not used."""
         self.picture.value = png_of(self.figure(**self.values))
         self.says.value = ", ".join(f"{name} is {value}" for name, value in self.values.items())
 
@@ -50,6 +52,7 @@ class Explorer(widgets.VBox):
 
 
 def _control(name: str, values: Sequence, value: str | float) -> widgets.Widget:
+    """Returns a menu for strings and a slider for numbers."""
     options = list(values)
     style = {"description_width": "initial"}
     if isinstance(options[0], str):
@@ -57,6 +60,10 @@ def _control(name: str, values: Sequence, value: str | float) -> widgets.Widget:
             options=options, value=value, description=name, style=style, layout={"width": "560px"}
         )
     return widgets.SelectionSlider(
-        options=options, value=value, description=name, style=style, continuous_update=False,
+        options=options,
+        value=value,
+        description=name,
+        style=style,
+        continuous_update=False,
         layout={"width": "420px"},
-    )  # fmt: skip
+    )

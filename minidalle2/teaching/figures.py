@@ -1,6 +1,6 @@
-"""Pictures in notebooks: rows of them with titles, strips with labels, films that GitHub shows.
+"""Pictures in notebooks: grids with titles, labelled strips, and films that GitHub can show.
 
-Pictures are (B, 3, H, W) in [-1, 1], as every stage makes them.
+Pictures are (B, 3, H, W) in [-1, 1], as every stage returns them.
 """
 
 import io
@@ -13,17 +13,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from minidalle2.pictures import to_pillow, to_uint8
+from minidalle2.storage.pictures import to_pillow, to_uint8
 from minidalle2.teaching.plots import WIDTH
 
-LETTERS_AN_INCH = 15  # of a title in 8 point, about
-TITLE_LETTERS_AN_INCH = 11  # of a figure's title in 11 point
+LETTERS_AN_INCH = 15  # of a picture's title in 8 point, approximately
+TITLE_LETTERS_AN_INCH = 11  # of a figure's title in 11 point, approximately
 
 
 def show_pictures(
     pictures: Tensor, titles: Sequence[str] = (), columns: int = 8, title: str = ""
 ) -> None:
-    """Pictures in rows of `columns`, each under its title."""
+    """Shows pictures (B, 3, H, W) in rows of `columns`, each below its title."""
     picture_grid(pictures, titles, columns, title)
     plt.show()
 
@@ -31,7 +31,7 @@ def show_pictures(
 def picture_grid(
     pictures: Tensor, titles: Sequence[str] = (), columns: int = 8, title: str = ""
 ) -> Figure:
-    """As `show_pictures`, but hands the figure over instead of showing it."""
+    """Like `show_pictures`, but returns the figure instead of showing it."""
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     side = min(WIDTH / columns, 2.6)
@@ -53,8 +53,10 @@ def picture_grid(
 
 
 def show_strips(rows: Mapping[str, Tensor], columns: Sequence[str] = (), title: str = "") -> None:
-    """A row of pictures a name, the name at its left, column names above: one thing compared under
-    several conditions, or watched over time."""
+    """Shows one row of pictures (B, 3, H, W) for each name, to compare conditions or times.
+
+    The name stands to the left of its row. The names of the columns stand above them.
+    """
     strip_figure(rows, columns, title)
     plt.show()
 
@@ -62,7 +64,7 @@ def show_strips(rows: Mapping[str, Tensor], columns: Sequence[str] = (), title: 
 def strip_figure(
     rows: Mapping[str, Tensor], columns: Sequence[str] = (), title: str = ""
 ) -> Figure:
-    """As `show_strips`, but hands the figure over instead of showing it."""
+    """Like `show_strips`, but returns the figure instead of showing it."""
     count = max(len(pictures) for pictures in rows.values())
     side = min((WIDTH - 1.2) / count, 1.6)
     size = (side * count + 1.2, side * len(rows) + 0.5)
@@ -82,31 +84,41 @@ def strip_figure(
 
 
 def film(frames: Sequence[Tensor], milliseconds: int = 120, scale: int = 6) -> NotebookImage:
-    """Pictures (3, H, W) one after another, the last one held: an animated PNG, because GitHub and
-    exported pages keep those, but drop GIFs and scripts."""
+    """Returns an animated PNG of the pictures (3, H, W). The last picture is shown for longer.
+
+    It is a PNG because GitHub and exported pages keep animated PNGs, but remove GIFs and scripts.
+    `scale` is the number of pixels a side that each pixel becomes.
+    """
     pictures = [to_pillow(to_uint8(frame.detach().cpu())) for frame in frames]
     size = (pictures[0].width * scale, pictures[0].height * scale)
     return animated([p.resize(size, Image.Resampling.NEAREST) for p in pictures], milliseconds)
 
 
 def film_of_figures(figures: Iterable[Figure], milliseconds: int = 120) -> NotebookImage:
-    """The same from figures, each of which is closed."""
+    """Like `film`, but its frames are figures. Each figure is closed."""
     return animated([Image.open(io.BytesIO(png_of(f, crop=False))) for f in figures], milliseconds)
 
 
 def animated(pictures: Sequence[Image.Image], milliseconds: int) -> NotebookImage:
+    """Returns an endless animated PNG. The last picture is shown for 1.5 s."""
     buffer = io.BytesIO()
     durations = [milliseconds] * (len(pictures) - 1) + [1500]
     pictures[0].convert("RGB").save(
-        buffer, "PNG", save_all=True, duration=durations, loop=0,
+        buffer,
+        "PNG",
+        save_all=True,
+        duration=durations,
+        loop=0,
         append_images=[picture.convert("RGB") for picture in pictures[1:]],
-    )  # fmt: skip
+    )
     return NotebookImage(data=buffer.getvalue(), format="png")
 
 
 def png_of(figure: Figure, crop: bool = True) -> bytes:
-    """The figure as a PNG, cropped to what is drawn (frames of a film must keep their size). It is
-    closed, or the notebook would show it a second time."""
+    """Returns the figure as a PNG and closes it. Otherwise a notebook would show it twice.
+
+    `crop` removes empty margins. Frames of a film are not cropped, because all must have one size.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=80, bbox_inches="tight" if crop else None)
     plt.close(figure)

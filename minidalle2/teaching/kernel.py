@@ -1,15 +1,16 @@
-"""Notebooks' kernels that always end.
+"""A notebook client whose clean-up cannot hang.
 
-jupyter_client's heartbeat runs in a thread of its own and once a second may open a new socket.
-nbclient destroys the context of all sockets while it still runs, and then waits until the last of
-them is closed: for ever, where one was opened just then (jupyter_client's issue 771).
+The heartbeat of jupyter_client runs in its own thread and may open a new socket once a second.
+nbclient destroys the context of all sockets while the heartbeat still runs, and waits until the
+last socket is closed. If the heartbeat opens a socket at that moment, nbclient waits forever
+(issue 771 of jupyter_client).
 """
 
 from nbclient import NotebookClient
 
 
 class PatientClient(NotebookClient):
-    """Waits for the heartbeat's end before it cleans up."""
+    """Stops the heartbeat and waits for its end before the clean-up."""
 
     async def _async_cleanup_kernel(self) -> None:
         if self.kc is not None and self.kc.hb_channel.is_alive():

@@ -1,4 +1,4 @@
-"""A training watched: its loss, the band it should fall in, and what the model draws so far."""
+"""A chart of a running training: its loss, the expected band, and pictures of the model so far."""
 
 import json
 import os
@@ -12,22 +12,23 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from minidalle2.pictures import to_pillow, to_uint8
+from minidalle2.storage.pictures import to_pillow, to_uint8
 from minidalle2.teaching.bands import expected_band
 from minidalle2.teaching.plots import MUTED, PALETTE, WIDTH, log_ticks
 
 SECONDS_BETWEEN_DRAWINGS = 3
-SHEETS = 4  # how often a training's pictures are drawn
-SMOOTHING = 20  # the curve is the mean of so many steps
-LOOK_BACK = 5  # stretches whose highest edge counts at the end: a single one may be low by luck
-TOLERANCE = 1.3  # beyond that edge, for other machines and versions
+SHEETS = 4  # how many times a training draws pictures
+SMOOTHING = 20  # number of steps in a stretch; the curve shows the mean of each stretch
+LOOK_BACK = 5  # the last stretches of the band whose maximum counts; a single one varies too much
+TOLERANCE = 1.3  # factor of that maximum, because machines and versions differ
 
 
 class LossChart:
-    """`with LossChart("prior", steps) as chart:` and `chart.add(loss)` after every step.
+    """Draws the loss of a training while it runs.
 
-    `sheet()` returns one picture (3, H, W) that shows how good the model is so far. While it runs
-    the chart redraws itself every few seconds; what stays is the last drawing.
+    Use it as `with LossChart("prior", steps) as chart:` and call `chart.add(loss)` after each step.
+    `sheet()` returns one picture (3, H, W) that shows what the model can draw so far. The chart
+    redraws itself every few seconds. Its last state remains in the notebook.
     """
 
     def __init__(self, name: str, steps: int, sheet: Callable[[], Tensor] | None = None):
@@ -45,13 +46,13 @@ class LossChart:
         if self.losses:
             self.redraw()
         folder = os.environ.get("MINIDALLE2_RECORD")
-        if kind is None and folder:  # the bands are made of such records
+        if kind is None and folder:  # bands.py computes the bands from these records
             path = Path(folder) / f"{self.name}.jsonl"
             with path.open("a") as file:
                 file.write(json.dumps(self.smooth()) + "\n")
 
     def add(self, loss: Tensor | float) -> None:
-        """The loss of one step, in their order."""
+        """Adds the loss of the next step."""
         self.losses.append(torch.as_tensor(loss).item())
         step = len(self.losses)
         if self.sheet and step * SHEETS // self.steps > (step - 1) * SHEETS // self.steps:
@@ -61,12 +62,17 @@ class LossChart:
             self.drawn_at = time.monotonic()
 
     def smooth(self) -> list[float]:
-        """Means over SMOOTHING steps; the last one may hold fewer."""
+        """Returns the mean loss of each stretch of SMOOTHING steps. The last may be shorter."""
         parts = [self.losses[i : i + SMOOTHING] for i in range(0, len(self.losses), SMOOTHING)]
         return [sum(part) / len(part) for part in parts]
 
     def is_normal(self) -> bool:
-        """Whether the last full stretch lies in the band where it ends, or below it."""
+        """Whether the last full stretch lies in the band or below it.
+
+        The limit is TOLERANCE times the highest upper edge of the band in the last LOOK_BACK
+        stretches. After the end of the band, its last edge counts. Returns True if the training
+        has no band or no full stretch.
+        """
         full = len(self.losses) // SMOOTHING
         if not self.band or not full:
             return True
@@ -74,17 +80,23 @@ class LossChart:
         return self.smooth()[full - 1] <= TOLERANCE * edge
 
     def redraw(self) -> None:
+        """Replaces the chart in the notebook by the current one."""
         figure = self.figure()
-        if self.handle:  # there is none outside a notebook
+        if self.handle:  # None outside a notebook
             self.handle.update(figure)
         plt.close(figure)
 
     def figure(self) -> Figure:
+        """Returns the loss curve with its band and, if there is one, the latest picture."""
         panels = 1 + bool(self.sheets)
         figure, grid = plt.subplots(
-            1, panels, figsize=(WIDTH, 3.2), squeeze=False, layout="constrained",
+            1,
+            panels,
+            figsize=(WIDTH, 3.2),
+            squeeze=False,
+            layout="constrained",
             width_ratios=[1.1, 1][:panels],
-        )  # fmt: skip
+        )
         self._curve(grid[0, 0])
         if self.sheets:
             step, picture = self.sheets[-1]
@@ -99,9 +111,14 @@ class LossChart:
         if self.band:
             shown = [s for s in self.band.steps if s <= self.steps]
             axes.fill_between(
-                shown, self.band.low[: len(shown)], self.band.high[: len(shown)],
-                color=PALETTE["sky"], alpha=0.35, linewidth=0, label="where it should be",
-            )  # fmt: skip
+                shown,
+                self.band.low[: len(shown)],
+                self.band.high[: len(shown)],
+                color=PALETTE["sky"],
+                alpha=0.35,
+                linewidth=0,
+                label="where it should be",
+            )
         axes.plot(ends, means, color=PALETTE["blue"], label="your loss")
         if max(means) > 5 * min(means) > 0:
             log_ticks(axes)

@@ -1,4 +1,4 @@
-"""Pairs of arrows on the unit circle: what the loss of CLIP pulls together."""
+"""Pairs of two-dimensional embeddings on the unit circle. CLIP's loss pulls each pair together."""
 
 import math
 
@@ -10,7 +10,10 @@ from minidalle2.teaching.plots import CYCLE, MUTED, numbers
 
 
 def pair_figure(z_i: Tensor, z_t: Tensor, title: str = "") -> Figure:
-    """Pictures (dots) and captions (squares) of (N, 2) unit arrows, own pairs joined."""
+    """Draws image embeddings as dots, text embeddings as squares, and a line between each pair.
+
+    z_i and z_t are (N, 2) of unit length. Row k of both is one pair.
+    """
     figure, axes = plt.subplots(figsize=(3.6, 3.8))
     circle = [2 * math.pi * k / 200 for k in range(201)]
     x, y = [math.cos(a) for a in circle], [math.sin(a) for a in circle]

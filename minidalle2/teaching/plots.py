@@ -1,4 +1,7 @@
-"""Curves, clouds, bars and matrices: one call each, titled, labelled, safe for the colour-blind."""
+"""Curves, clouds of points, bars and matrices. Each is one call, with a title and labelled axes.
+
+The colours can be told apart with any colour vision.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,37 +14,50 @@ from torch import Tensor
 from minidalle2.worlds.shapes.drawing import COLOUR_RGB
 from minidalle2.worlds.shapes.scenes import COLOURS
 
-# Okabe & Ito's colours, told apart with any colour vision; markers differ as well.
+# The colours of Okabe & Ito, which are distinct for any colour vision. Markers differ, too.
 PALETTE = {
-    "blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D55E00",
-    "pink": "#CC79A7", "sky": "#56B4E9", "black": "#000000", "yellow": "#B8A800",
-}  # fmt: skip
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "green": "#009E73",
+    "red": "#D55E00",
+    "pink": "#CC79A7",
+    "sky": "#56B4E9",
+    "black": "#000000",
+    "yellow": "#B8A800",
+}
 CYCLE = tuple(PALETTE.values())
 MARKERS = "os^vDPX*"
-WORN = dict(zip(COLOURS, COLOUR_RGB.tolist(), strict=True))  # "red" points shall be red
+WORN = dict(zip(COLOURS, COLOUR_RGB.tolist(), strict=True))  # points named "red" are red
 INK, MUTED = "#222222", "#666666"
-WIDTH = 9.0  # inches of a figure; at 80 dots an inch as wide as GitHub's column
+WIDTH = 9.0  # of a figure in inches; at 80 dots per inch the width of GitHub's column
 STYLE = {
-    "figure.dpi": 80, "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK, "legend.frameon": False, "image.cmap": "cividis",
+    "figure.dpi": 80,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "legend.frameon": False,
+    "image.cmap": "cividis",
     "image.interpolation": "nearest",
-}  # fmt: skip
+}
 plt.rcParams.update(STYLE)
 
 
 def numbers(values: Tensor | Sequence[float]) -> list:
-    """Plain numbers from a tensor of any device, or from a sequence."""
+    """Converts a tensor on any device, or a sequence, to a list of Python numbers."""
     return torch.as_tensor(values).detach().float().cpu().tolist()
 
 
 def colour_of(name: str, k: int) -> str | list[float]:
-    """What the k-th of several things is drawn in: a colour of the world in itself."""
+    """Returns the colour called `name` if the shapes world has it, else the k-th of CYCLE."""
     return WORN.get(name, CYCLE[k % len(CYCLE)])
 
 
 def log_ticks(axes: plt.Axes) -> None:
-    """A logarithmic y axis with plain numbers at 1, 2 and 5."""
+    """Makes the y axis logarithmic, with plain numbers at 1, 2 and 5 times each power of 10."""
     axes.set_yscale("log")
     axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
@@ -49,14 +65,18 @@ def log_ticks(axes: plt.Axes) -> None:
 
 
 def plot_lines(lines: Mapping[str, tuple], title: str, x: str, y: str, log_y: bool = False) -> None:
-    """Curves {name: (xs, ys)} in one frame."""
+    """Draws curves {name: (xs, ys)} in one frame. Short curves also get markers."""
     figure, axes = plt.subplots(figsize=(WIDTH, 3))
     styles = ("-", "--", "-.", ":")
     for i, (name, (xs, ys)) in enumerate(lines.items()):
         axes.plot(
-            numbers(xs), numbers(ys), styles[i % 4], color=CYCLE[i % len(CYCLE)], label=name,
+            numbers(xs),
+            numbers(ys),
+            styles[i % 4],
+            color=CYCLE[i % len(CYCLE)],
+            label=name,
             marker=MARKERS[i] if len(xs) <= 20 else None,
-        )  # fmt: skip
+        )
     axes.set(title=title, xlabel=x, ylabel=y)
     if log_y:
         log_ticks(axes)
@@ -72,8 +92,10 @@ def plot_clouds(
     axis_names: tuple[str, str] = ("", ""),
     aspect: str = "equal",
 ) -> None:
-    """Clouds of points (N, 2), a panel each side by side, up to four in a row; a panel may hold
-    several clouds by name. `limit` is the half side of every frame."""
+    """Draws clouds of points (N, 2), one panel for each name, with up to four panels in a row.
+
+    A panel is one cloud, or several clouds by name. Every axis runs from -limit to limit, if given.
+    """
     columns = min(4, len(panels))
     rows, side = -(-len(panels) // columns), WIDTH / max(columns, 2)
     names = max(len(c) if isinstance(c, Mapping) else 0 for c in panels.values())
@@ -93,7 +115,7 @@ def plot_clouds(
 
 
 def cloud_figure(clouds: Mapping[str, Tensor], title: str, limit: float) -> Figure:
-    """One frame of a film of clouds, handed over instead of shown."""
+    """Returns a figure of several clouds (N, 2) by name, one frame of a film."""
     figure, axes = plt.subplots(figsize=(3.8, 4.1), layout="constrained")
     _clouds(axes, clouds)
     axes.set(title=title, aspect="equal", xlim=(-limit, limit), ylim=(-limit, limit))
@@ -101,18 +123,28 @@ def cloud_figure(clouds: Mapping[str, Tensor], title: str, limit: float) -> Figu
 
 
 def _clouds(axes: plt.Axes, clouds: Mapping[str, Tensor]) -> None:
-    """Several clouds in one frame, their names below it: inside, they would hide points."""
+    """Draws several clouds in one frame. The legend is below it, where it hides no points."""
     for i, (name, points) in enumerate(clouds.items()):
         first, second = torch.as_tensor(points).detach().float().cpu().T.tolist()
         axes.scatter(
-            first, second, s=12 if len(points) > 20 else 70, marker=MARKERS[i % len(MARKERS)],
-            color=[colour_of(name, i)], alpha=0.7, linewidths=0, label=name,
-        )  # fmt: skip
+            first,
+            second,
+            s=12 if len(points) > 20 else 70,
+            marker=MARKERS[i % len(MARKERS)],
+            color=[colour_of(name, i)],
+            alpha=0.7,
+            linewidths=0,
+            label=name,
+        )
     if len(clouds) > 1:
         handles = axes.legend(
-            fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=min(4, len(clouds)),
-            handletextpad=0.1, columnspacing=1,
-        ).legend_handles  # fmt: skip
+            fontsize=8,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.15),
+            ncols=min(4, len(clouds)),
+            handletextpad=0.1,
+            columnspacing=1,
+        ).legend_handles
         for handle in handles:
             handle.set(sizes=[36], alpha=1)
 
@@ -124,7 +156,11 @@ def plot_bars(
     intervals: Mapping[str, tuple[float, float]] | None = None,
     line: tuple[str, float] | None = None,
 ) -> None:
-    """A bar a name with its value above; `intervals` (low, high) as whiskers, `line` a level."""
+    """Draws one bar for each name, with its value above.
+
+    `intervals` gives the (low, high) ends of error bars by name. `line` is the (label, height) of a
+    horizontal line.
+    """
     figure, axes = plt.subplots(figsize=(min(WIDTH, 2 + 1.1 * len(values)), 3))
     names, heights = list(values), numbers(list(values.values()))
     axes.bar(names, heights, width=0.6, color=PALETTE["blue"])
@@ -148,10 +184,14 @@ def plot_bars(
 
 
 def plot_matrix(
-    matrix: Tensor, title: str, rows: Sequence[str] = (), columns: Sequence[str] = (),
-    x: str = "", y: str = "",
-) -> None:  # fmt: skip
-    """(R, C) numbers as shades, written out where there are few."""
+    matrix: Tensor,
+    title: str,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    x: str = "",
+    y: str = "",
+) -> None:
+    """Draws a matrix (R, C) as shades. Up to 120 numbers are also written into their cells."""
     height, width = matrix.shape
     figure, axes = plt.subplots(figsize=(min(WIDTH, 3.5 + 0.45 * width), 1.2 + 0.36 * height))
     values = torch.as_tensor(matrix).detach().float().cpu()

@@ -1,4 +1,4 @@
-"""The package's own source in a notebook: what is read is what runs."""
+"""Shows the source of the package in a notebook, so that readers see the code that runs."""
 
 import inspect
 import textwrap
@@ -8,7 +8,7 @@ from IPython.display import Markdown
 
 
 def show_source(*objects: Callable | type) -> Markdown:
-    """Functions, methods or classes as they stand in the package, with the name of their file."""
+    """Returns the source of functions, methods or classes, each below the name of its module."""
     parts = []
     for thing in objects:
         code = textwrap.dedent(inspect.getsource(thing)).rstrip()

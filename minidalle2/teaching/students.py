@@ -1,7 +1,7 @@
-"""Student copies of the exercises: without solutions, hidden tests and outputs.
+"""Writes student copies of the exercises, without solutions, hidden tests and outputs.
 
-`python -m minidalle2.teaching.students OUT` writes one for each exercise. The code is what
-nbgrader's own `generate_assignment` would release.
+`python -m minidalle2.teaching.students OUT` writes one copy of each exercise to the folder OUT. The
+code cells are the same as those that nbgrader's `generate_assignment` releases.
 """
 
 import argparse
@@ -22,7 +22,10 @@ HIDDEN = re.compile(
 
 
 def student_copy(notebook: NotebookNode) -> NotebookNode:
-    """The notebook, changed in place: stubs for solutions, no hidden tests, no outputs."""
+    """Replaces solutions by stubs, and removes hidden tests and outputs.
+
+    It changes the notebook in place and returns it.
+    """
     for cell in notebook.cells:
         if cell.cell_type == "code":
             source = SOLUTION.sub(_stub, cell.source + "\n")
@@ -33,12 +36,13 @@ def student_copy(notebook: NotebookNode) -> NotebookNode:
 
 
 def _stub(match: re.Match) -> str:
+    """Returns the stub with the indentation of the solution."""
     return "".join(f"{match.group(1)}{line}\n" for line in STUB.splitlines())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, help="folder of the copies")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     for path in sorted(EXERCISES.glob("*.ipynb")):

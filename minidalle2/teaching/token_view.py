@@ -1,4 +1,4 @@
-"""A text with its tokens as coloured boxes."""
+"""Shows the tokens of a text as coloured boxes."""
 
 import html
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from IPython.display import HTML
 from minidalle2.tokenizer import END, PAD, START, Tokenizer
 
 SPECIAL_NAMES = {PAD: "pad", START: "start", END: "end"}
-SHADES = ("#dbe9f6", "#fdebd0")  # in turn, dark text on them is readable
+SHADES = ("#dbe9f6", "#fdebd0")  # they alternate; dark text is readable on both
 
 
 def show_tokens(tokenizer: Tokenizer, texts: str | Sequence[str]) -> HTML:
-    """Each text as boxes, a token each with its id; a dot stands for a space."""
+    """Returns each text as a row of boxes. A box holds one token and its id; a dot is a space."""
     texts = [texts] if isinstance(texts, str) else texts
     rows = "".join(f"<div>{_row(tokenizer, text)}</div>" for text in texts)
     return HTML(f'<div style="font-family: monospace; line-height: 2.4">{rows}</div>')
@@ -30,7 +30,10 @@ def _box(tokenizer: Tokenizer, token: int, shade: str) -> str:
 
 
 def token_text(tokenizer: Tokenizer, token: int) -> str:
-    """What a token stands for: its text, a dot for a space, ⟨e2⟩ for part of a character."""
+    """Returns the text of a token, with dots for spaces.
+
+    If the token ends or begins inside a character, it returns its bytes, such as ⟨e2⟩.
+    """
     data = tokenizer.bytes_of(token)
     try:
         return data.decode().replace(" ", "·")

@@ -1,22 +1,22 @@
-"""A help for the decoder's training: while it learns to draw, it must also say what CLIP sees.
+"""Representation alignment (Yu et al. 2024), which helps the decoder to train faster.
 
-Inside the U-Net, at the resolution of CLIP's patches, a small head reads CLIP's features of the
-clean picture from those of the noisy one (representation alignment, Yu et al. 2024). It is no part
-of the paper and of no use in drawing: only the decoder is kept.
+While the decoder learns to draw, a small head inside the U-Net must predict CLIP's patch features
+of the clean picture from the features of the noisy picture. It is not part of the paper, and it is
+not needed for drawing: only the decoder is kept.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minidalle2.decoder import Decoder, decoder_loss
+from minidalle2.decoder import Decoder, Draws, decoder_draws, decoder_loss_at
 
 WEIGHT = 1.0  # of the alignment, beside the decoder's own loss
-SIDE = 8  # of the U-Net's level that is read: as many squares as CLIP has patches
+SIDE = 8  # squares a side of the U-Net level that is read: as many as CLIP has patches
 
 
 class AlignedDecoder(nn.Module):
-    """A decoder, and the head that reads CLIP's patches from its way up."""
+    """A decoder, and the head that predicts CLIP's patch features from its way up."""
 
     def __init__(self, decoder: Decoder, clip_width: int):
         super().__init__()
@@ -27,23 +27,30 @@ class AlignedDecoder(nn.Module):
         width = self.config.widths[self.level]
         self.head = nn.Sequential(nn.Linear(width, 256), nn.SiLU(), nn.Linear(256, clip_width))
 
-    def forward(self, images: Tensor, z_i: Tensor, tokens: Tensor, generator: torch.Generator):
-        """→ the decoder's loss, and the head's answers (B, N, D)."""
+    def forward(self, batch: tuple[Tensor, Tensor, Tensor], draws: Draws) -> tuple[Tensor, Tensor]:
+        """(images, z_i, tokens) → the decoder's loss, and the head's predictions (B, N, D)."""
         seen = []
         up = self.decoder.unet.up[-1 - self.level][-1]
-        hook = up.register_forward_hook(lambda stage, inputs, x: seen.append(x))  # (B, C, 8, 8)
-        loss = decoder_loss(self.decoder, (images, z_i, tokens), generator)
+        hook = up.register_forward_hook(lambda block, inputs, x: seen.append(x))  # (B, C, 8, 8)
+        loss = decoder_loss_at(self.decoder, batch, draws)
         hook.remove()
         return loss, self.head(seen[0].flatten(2).transpose(1, 2))
 
 
+def aligned_draws(model: AlignedDecoder, n: int, generator: torch.Generator) -> Draws:
+    return decoder_draws(model.decoder, n, generator)
+
+
 def aligned_loss(
-    model: AlignedDecoder,
-    batch: tuple[Tensor, Tensor, Tensor, Tensor],
-    generator: torch.Generator,
+    model: AlignedDecoder, batch: tuple[Tensor, ...], generator: torch.Generator
 ) -> Tensor:
-    """The decoder's loss for (images, their z_i, tokens), and how far the head's answers point away
-    from the features of CLIP's patches (B, N, D), the last of the batch."""
-    images, z_i, tokens, patches = batch
-    loss, answers = model(images, z_i, tokens, generator)
-    return loss + WEIGHT * (1 - F.cosine_similarity(answers.float(), patches, dim=-1)).mean()
+    """The loss of a batch of (images, their z_i, tokens, CLIP's patch features (B, N, D))."""
+    draws = aligned_draws(model, len(batch[0]), generator)
+    return aligned_loss_at(model, batch, tuple(draw.to(batch[0].device) for draw in draws))
+
+
+def aligned_loss_at(model: AlignedDecoder, batch: tuple[Tensor, ...], draws: Draws) -> Tensor:
+    """The decoder's loss, plus 1 - the mean cosine between predicted and true patch features."""
+    *drawn, patches = batch
+    loss, predicted = model(tuple(drawn), draws)
+    return loss + WEIGHT * (1 - F.cosine_similarity(predicted.float(), patches, dim=-1)).mean()

@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights: what pictures are drawn with."""
+"""Exponential moving average of the weights. Pictures are drawn with the average."""
 
 import copy
 
@@ -8,8 +8,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class EMA:
-    """Keeps `model`, the average. With few steps behind it the memory is short, else the random
-    initial weights would stay: 0.9999²⁰⁰⁰ = 0.82 of them after 2,000 steps."""
+    """Keeps the average as `model`.
+
+    In the first steps the decay is smaller. Otherwise the average would contain the random initial
+    weights for a long time: 0.9999²⁰⁰⁰ = 82 % of them after 2,000 steps.
+    """
 
     def __init__(self, model: nn.Module, decay: float):
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -17,9 +20,10 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Call after optimiser step number `step`, counted from 0."""
+        """Updates the average. Call it after step number `step` of the optimizer, from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         averages, currents = list(self.model.parameters()), list(model.parameters())
-        get_ema_multi_avg_fn(decay)(averages, currents, step)  # in one go: a GPU waits on each call
+        # One call for all parameters, because every call costs time on a GPU.
+        get_ema_multi_avg_fn(decay)(averages, currents, step)
         for average, current in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(current)

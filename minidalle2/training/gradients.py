@@ -1,20 +1,20 @@
-"""Losses that bring their own gradient along: computed in several passes, used like any other.
+"""Losses with given gradients, for gradients that are computed in several passes.
 
-`with_gradients` makes a number whose backward pass leaves given gradients, so that the loop and
-the optimisers need not know how these came about.
+`with_gradients` returns a loss whose backward pass gives the parameters the given gradients. The
+training loop and the optimizers treat it like any other loss.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Loss = Callable[[nn.Module, Any, torch.Generator], Tensor]  # (model, batch, generator) → scalar
-Gradients = list[Tensor | None]  # one a parameter; None where the loss does not depend on it
+Gradients = list[Tensor | None]  # one per parameter; None if the loss does not depend on it
 
 
 def trained(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are trained."""
     return [p for p in model.parameters() if p.requires_grad]
 
 
@@ -23,20 +23,22 @@ def gradients_of(
     inputs: Sequence[Tensor],
     upstream: Sequence[Tensor] | None = None,
 ) -> Gradients:
-    """As `torch.autograd.grad`, outside of autocast: what ran in float32 by a wish of its own would
-    otherwise run backwards in bfloat16."""
+    """Like `torch.autograd.grad`, but with autocast disabled.
+
+    Otherwise the backward pass of operations that force float32 would run in bfloat16.
+    """
     device = (values if isinstance(values, Tensor) else values[0]).device
     with torch.autocast(device.type, enabled=False):
         return list(torch.autograd.grad(values, inputs, upstream, allow_unused=True))
 
 
 def add(sums: Gradients, more: Gradients) -> Gradients:
-    """Sums, parameter by parameter."""
+    """The sum of two lists of gradients, parameter by parameter."""
     return [b if a is None else a if b is None else a + b for a, b in zip(sums, more, strict=True)]
 
 
 def with_gradients(value: Tensor, gradients: Gradients, parameters: Sequence[Tensor]) -> Tensor:
-    """The value, with that gradient for each of the parameters."""
+    """A copy of `value` whose backward pass gives each parameter its given gradient."""
     return _WithGradients.apply(value, gradients, *parameters)
 
 

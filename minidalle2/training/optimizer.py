@@ -1,8 +1,9 @@
-"""Muon for the hidden matrices, AdamW for everything else.
+"""The optimizers: Muon for the matrices of hidden layers, AdamW for all other parameters.
 
-Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest orthogonal one, so that
-all directions learn at the same speed. Written here because torch carries it only from 2.9 on, and
-only for two-dimensional weights; a convolution is the matrix (out, in · kernel).
+Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest orthogonal matrix, so
+that all directions are learned equally fast. It is implemented here, because torch has it only
+since version 2.9 and only for two-dimensional weights. The weight of a convolution is treated as a
+matrix (out, in · kernel).
 """
 
 from collections import defaultdict
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised; updates have the root mean square that AdamW's have."""
+    """Nesterov momentum, orthogonalised. Its updates have the same root mean square as AdamW's."""
 
     def __init__(self, params: list[nn.Parameter], lr: float, momentum=0.95, weight_decay=0.0):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
@@ -28,19 +29,23 @@ class Muon(torch.optim.Optimizer):
                 params, self._with_momentum(params, group["momentum"]), strict=True
             ):
                 by_shape[update.shape].append((p, update))
-            # Lists of tensors in one call, here and below: a GPU waits for each call.
+            # One call for a list of tensors, here and below, because every call costs time on a
+            # GPU.
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             for shape, pairs in by_shape.items():
                 equal, updates = zip(*pairs, strict=True)
-                # Equal shapes are orthogonalised as one batch: far fewer, larger products.
-                # 0.2 √max(m, n): the scale at which AdamW's learning rate and decay carry over.
+                # Matrices of equal shape are orthogonalised as one batch: fewer, larger products.
+                # With the scale 0.2 √max(m, n), AdamW's learning rate and decay can be used.
                 scale = 0.2 * max(shape) ** 0.5 * group["lr"]
                 steps = (-scale * orthogonalise(torch.stack(updates))).unbind()
                 steps = [step.view_as(p) for p, step in zip(equal, steps, strict=True)]
                 torch._foreach_add_(equal, steps)
 
     def _with_momentum(self, params: list[nn.Parameter], momentum: float) -> list[Tensor]:
-        """Nesterov's: the gradient, pulled to its own average. Matrices (out, in · kernel)."""
+        """Updates by Nesterov momentum as matrices (out, in · kernel).
+
+        An update lies between the gradient and the moving average of the gradients.
+        """
         for p in params:
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
@@ -51,13 +56,14 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """(..., m, n) → about UVᵀ of each singular value decomposition USVᵀ, by Newton-Schulz.
+    """Matrices (…, m, n) → approximately UVᵀ of their singular value decomposition USVᵀ.
 
-    The quintic's coefficients are Jordan's: steep at zero, so five steps suffice; the singular
-    values end near, not at, 1. A step multiplies x from the left by a polynomial of its Gram matrix
-    xxᵀ, which commutes with the next one's. So all steps are taken with Gram matrices, and the long
-    x itself is multiplied twice in the place of ten times. In float32: bfloat16 would round small
-    eigenvalues below zero.
+    Uses five steps of the Newton-Schulz iteration with a polynomial of degree five and Jordan's
+    coefficients. The polynomial is steep at 0, so that five steps are enough. The singular values
+    of the result are near 1, but not exactly 1. Each step multiplies x from the left by a
+    polynomial of its Gram matrix xxᵀ, and the polynomials of all steps commute. So all steps are
+    computed with Gram matrices, and the long matrix x takes part in two products instead of ten.
+    Computed in float32, because bfloat16 would round small eigenvalues to negative numbers.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrices.float().reshape(-1, *matrices.shape[-2:])
@@ -78,9 +84,11 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 def build_optimizers(
     model: nn.Module, learning_rate: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """[Muon, AdamW] over the parameters that train; vectors, embeddings and positions get AdamW.
+    """[Muon, AdamW] for the parameters that are trained. Muon gets the weights of linear layers and
+    convolutions, AdamW all others.
 
-    On a GPU the rate is a tensor there, so that a recorded step (graph.py) can be told another.
+    On a GPU the learning rate is a tensor, so that it can change in a recorded step
+    (scale/graph.py).
     """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     params = [p for p in model.parameters() if p.requires_grad]
@@ -98,7 +106,7 @@ def build_optimizers(
 
 
 class Update:
-    """One step of all optimisers along the gradients that the parameters have."""
+    """One step of all optimizers with the current gradients of the parameters."""
 
     def __init__(self, optimizers: list[torch.optim.Optimizer], clip_norm: float):
         self.optimizers, self.clip_norm = optimizers, clip_norm
@@ -106,7 +114,7 @@ class Update:
         self.params = [p for group in groups for p in group["params"]]
 
     def __call__(self, rate: float) -> Tensor:
-        """→ the gradient's norm, before it is scaled down to `clip_norm`."""
+        """Makes one step. Returns the norm of the gradient before it is clipped to `clip_norm`."""
         self.set(rate)
         return self.step()
 

@@ -1,11 +1,14 @@
-"""Which numbers training multiplies: bfloat16 where the hardware can, float32 elsewhere."""
+"""The number format of products in training: bfloat16 if the hardware supports it, else float32."""
 
 import torch
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether it has instructions for it. Processors without them, most laptops', add up such
-    products a hundred times slower than float32's."""
+    """Whether the device has instructions for products of bfloat16.
+
+    A CPU without them, such as that of most laptops, multiplies bfloat16 a hundred times slower
+    than float32.
+    """
     knows = {
         "cpu": getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False),
         "cuda": torch.cuda.is_bf16_supported,
@@ -14,6 +17,8 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def half_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 products with float32 weights, where the hardware multiplies them: up to five times
-    as fast."""
+    """Inside, products use bfloat16 if the hardware supports it, which is up to five times as fast.
+
+    The weights stay in float32.
+    """
     return torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bfloat16(device))

@@ -1,13 +1,13 @@
-"""How long and how each stage trains, in three sizes.
+"""How long each stage is trained, in several profiles.
 
-`smoke` shows in seconds that everything runs; `laptop` goes from nothing to pictures in about 40
-minutes on 2 CPU cores; `full` takes more time and made the committed weights, those of the shapes
-with the CLIP and decoder of then, the emoji's with a decoder that went on (docs/emoji.md).
+`smoke` shows in seconds that everything runs. `laptop` goes from nothing to pictures in about 40
+minutes on 2 CPU cores. `full` takes longer and draws better. A world may have its own recipes.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from minidalle2.training.loop import Recipe
+from minidalle2.training.recipe import Recipe
 
 LAPTOP = {
     "clip": Recipe(steps=600, batch_size=256),
@@ -18,7 +18,7 @@ LAPTOP = {
     "judge": Recipe(steps=1_200, batch_size=128, learning_rate=2e-3),
     "autoregressive_prior": Recipe(steps=1_800, batch_size=256),
     "regression_prior": Recipe(steps=1_800, batch_size=256, learning_rate=2e-3),
-    "glide": Recipe(steps=700, batch_size=64, learning_rate=2e-3),  # goes on from the decoder
+    "glide": Recipe(steps=700, batch_size=64, learning_rate=2e-3),  # continues from the decoder
     "image_tower": Recipe(steps=800, batch_size=256, learning_rate=3e-3, weight_decay=0.1),
 }
 FULL = LAPTOP | {
@@ -41,7 +41,7 @@ SPEEDRUN = LAPTOP | {
     "prior": Recipe(steps=1_400, batch_size=128, warmup_steps=50),
     "decoder": Recipe(steps=850, batch_size=32, warmup_steps=50),
 }
-# The same on one GPU, which takes a large batch in the time of a small one.
+# The same on one GPU, where a large batch takes no longer than a small one.
 SPEEDRUN_GPU = LAPTOP | {
     "clip": Recipe(steps=350, batch_size=512, warmup_steps=50),
     "prior": Recipe(steps=1_250, batch_size=256, warmup_steps=50),
@@ -55,37 +55,31 @@ PROFILES = {
     "speedrun": SPEEDRUN,
     "speedrun_gpu": SPEEDRUN_GPU,
 }
-EMOJI = FULL | {
-    "clip": Recipe(steps=9_326, batch_size=256, learning_rate=3e-3, weight_decay=0.1),
-    "prior": Recipe(steps=2_787, batch_size=512),
-    "decoder": Recipe(steps=7_217, batch_size=384),
-    "judge": Recipe(steps=9_044, batch_size=128, learning_rate=2e-3, weight_decay=0.05),
-    "image_tower": Recipe(steps=2_900, batch_size=256, learning_rate=3e-3, weight_decay=0.1),
-}
-
-
-def recipe_of(world_name: str, profile: str, stage: str) -> Recipe:
-    """Emoji take longer in `full`: real pictures are all different."""
-    emoji = (world_name, profile) == ("emoji", "full")
-    return EMOJI[stage] if emoji else PROFILES[profile][stage]
-
-
-# Minutes that `laptop` takes for each stage on 2 cores; `train all --minutes` is divided like this.
+# Minutes of each stage with `laptop` on 2 cores. `train all --minutes` is divided in proportion.
 LAPTOP_MINUTES = {
-    "clip": 10.3,  # by its pace where nothing else ran, as the prior
+    "clip": 10.3,
     "prior": 7.0,
     "decoder": 15.4,
     "upsampler64": 1.9,
     "upsampler128": 3.5,
     "judge": 2.6,
-    "autoregressive_prior": 9.0,  # by its pace beside the prior's, as the next
+    "autoregressive_prior": 9.0,
     "regression_prior": 2.0,
-    "glide": 5.2,  # by the decoder's pace
-    "image_tower": 18.6,  # by its pace with the emoji
+    "glide": 5.2,
+    "image_tower": 18.6,
 }
 
 
+def recipe_of(own: Mapping[str, Mapping[str, Recipe]], profile: str, stage: str) -> Recipe:
+    """The world's `own` recipe for a stage, or else the profile's.
+
+    A stage that no profile knows, such as a new prior, is trained like the diffusion prior.
+    """
+    recipes = {**PROFILES[profile], **own.get(profile, {})}
+    return recipes.get(stage, recipes["prior"])
+
+
 def split_minutes(stages: list[str], minutes: float) -> dict[str, float]:
-    """Minutes for each of the stages, in the proportions of LAPTOP_MINUTES."""
+    """Minutes for each of the stages, in proportion to LAPTOP_MINUTES."""
     total = sum(LAPTOP_MINUTES.get(stage, 0) for stage in stages)
     return {stage: minutes * LAPTOP_MINUTES.get(stage, 0) / total for stage in stages}

@@ -1,11 +1,12 @@
-"""Sharpness-aware minimisation (Foret et al. 2020), with which the paper trained its CLIP (app. C).
+"""Sharpness-aware minimisation (Foret et al. 2020), used for the paper's CLIP (appendix C).
 
-The gradient is not taken where the weights are, but a step of length rho uphill, where the loss is
-worst nearby: minima in whose surroundings the loss stays low are preferred. The paper says that it
-lowers the rank of CLIP's embeddings, which its autoregressive prior needs. A step costs two.
+The gradient is computed at other weights: one step of length rho in the direction in which the loss
+increases. Therefore minima are preferred around which the loss stays low. The paper says that this
+reduces the rank of CLIP's embeddings, which helps its autoregressive prior. A training step costs
+as much as two ordinary steps.
 
-`sharpness_aware` turns a loss into another one, whose value is the same and whose gradient is that
-gradient: the training loop and the optimisers need know nothing of it.
+`sharpness_aware` converts a loss into another loss with the same value and this gradient. The
+training loop and the optimizers treat it like any other loss.
 """
 
 from collections.abc import Iterator
@@ -18,11 +19,11 @@ from torch import Tensor, nn
 from minidalle2.training.gradients import gradients_of, trained, with_gradients
 from minidalle2.training.loop import Loss
 
-RHO = 0.1  # the paper's, where each gradient uphill was that of 64 pairs
+RHO = 0.1  # as in the paper, which computed each uphill step from 64 pairs
 
 
 def sharpness_aware(loss: Loss, rho: float = RHO) -> Loss:
-    """A loss for `fit` whose backward pass leaves the sharpness-aware gradient."""
+    """A loss for `fit` whose backward pass gives the sharpness-aware gradient."""
 
     def sharp(model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
         value, gradients = sharpness_aware_gradient(model, loss, batch, generator, rho)
@@ -34,11 +35,12 @@ def sharpness_aware(loss: Loss, rho: float = RHO) -> Loss:
 def sharpness_aware_gradient(
     model: nn.Module, loss: Loss, batch: Any, generator: torch.Generator, rho: float
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """→ the loss at w, and its gradient at w + rho·g/|g|, g being the gradient at w, for each
-    parameter that trains (None where the loss does not depend on it).
+    """→ the loss at the weights w, and the gradient at w + rho·g/|g|, where g is the gradient at w.
 
-    Both passes get the same random numbers. Weights, buffers and generator are left as one pass at
-    w leaves them, to the bit. If the loss uphill is no number, that is what comes back as the loss.
+    There is one gradient for each parameter that is trained, None if the loss does not depend on
+    it. Both passes use the same random numbers. Afterwards weights, buffers and generator are equal
+    to the bit to those after a single pass at w. If the loss at the other weights is not finite,
+    that loss is returned instead.
     """
     parameters, state = trained(model), generator.get_state()
     value = loss(model, batch, generator)
@@ -54,10 +56,10 @@ def sharpness_aware_gradient(
 def _moved(
     model: nn.Module, parameters: list[nn.Parameter], direction: list[Tensor | None], rho: float
 ) -> Iterator[None]:
-    """The model at w + rho·direction/|direction|, and at w again afterwards.
+    """Inside, the weights of the model are w + rho·direction/|direction|. Afterwards they are w.
 
-    Copies are kept, for adding and subtracting again would not lead back to the same bits. Autocast
-    remembers weights in bfloat16 and does not notice that they moved: it is told to forget them.
+    w is restored from copies, because adding and subtracting would not give the same bits. Autocast
+    caches weights in bfloat16 and does not notice that they change, so its cache is cleared.
     """
     kept = [(x, x.detach().clone()) for x in (*model.parameters(), *model.buffers())]
     norm = torch.stack([g.norm() for g in direction if g is not None]).norm()

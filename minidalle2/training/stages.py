@@ -1,80 +1,78 @@
-"""What each stage trains on: its model, its data and a sheet that shows how it is doing.
+"""The training stages: what each stage trains, on which data.
 
-The stages train one after another; each loads what the earlier ones left in the run's folder:
-tokenizer → clip → the priors, decoder → glide; clip → image_tower, which then takes CLIP's place;
-the upsamplers and the judge need none.
+The stages are trained one after another. Each loads the earlier ones from the folder of the run:
+tokenizer → clip → priors and decoder → glide. `image_tower` extends a trained CLIP and then
+replaces it. The upsamplers and the judge need no earlier stage.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from minidalle2.autoregressive_prior import (
-    VARIANCE_KEPT, AutoregressivePrior, autoregressive_prior_loss,
-)  # fmt: skip
-from minidalle2.clip import CLIP, CLIPConfig, clip_loss
-from minidalle2.decoder import Decoder, DecoderConfig
-from minidalle2.degradation import blur, bsr
+from minidalle2.clip import CLIP, CLIPConfig, contrast
+from minidalle2.dalle2 import save_sampling
+from minidalle2.decoder import CHANNELS, Decoder, DecoderConfig
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
-from minidalle2.evaluation.judging import judge_of
-from minidalle2.glide import fed_with_text
-from minidalle2.pca import PCA
-from minidalle2.pictures import save_png, to_uint8
-from minidalle2.prior import Prior, prior_loss
-from minidalle2.regression_prior import RegressionPrior, regression_loss
+from minidalle2.priors.kinds import PRIORS, PriorKind, no_draws
+from minidalle2.storage.checkpoints import (
+    CheckpointError,
+    load_model,
+    load_tokenizer,
+    save_tokenizer,
+)
+from minidalle2.storage.pictures import save_png, to_uint8
 from minidalle2.tokenizer import Tokenizer
-from minidalle2.training.accumulation import accumulated, clip_loss_of_all
-from minidalle2.training.ahead import Ahead, Draw, See, workers_for
-from minidalle2.training.alignment import AlignedDecoder, aligned_loss
-from minidalle2.training.checkpoints import CheckpointError, load_model
-from minidalle2.training.distributed import is_first, processes, share, wait_for_all
-from minidalle2.training.embedded import Embedded, embed
-from minidalle2.training.execution import ONE_PASS, Execution, prepare
-from minidalle2.training.feeding import captions_of, own_captioned, own_pairs
-from minidalle2.training.graph import Graphed
-from minidalle2.training.locked_text import locked_loss, locked_loss_of_all, with_second_tower
-from minidalle2.training.loop import Loss, Recipe, Step, fit, whole
+from minidalle2.training import second_tower
+from minidalle2.training.alignment import AlignedDecoder, aligned_draws, aligned_loss_at
+from minidalle2.training.degradation import blur, bsr
+from minidalle2.training.embedded import Batches, embed
+from minidalle2.training.glide import fed_with_text
+from minidalle2.training.jobs import AnyJob, ContrastiveJob, Job, onto, rows_of
+from minidalle2.training.loop import fit
 from minidalle2.training.precision import half_precision
+from minidalle2.training.recipe import Recipe
 from minidalle2.training.recipes import recipe_of
-from minidalle2.training.sizes import sizes_of
-from minidalle2.upsampler import Upsampler, UpsamplerConfig, upsampler_loss
-from minidalle2.worlds.world import World
+from minidalle2.training.run import Step
+from minidalle2.training.world import ALL_ROWS, World
+from minidalle2.upsampler import Upsampler, UpsamplerConfig, upsampler_draws, upsampler_loss_at
 
 ALL = ("tokenizer", "clip", "prior", "decoder", "upsampler64", "upsampler128")  # `train all`
-# not of `train all`:
-STAGES = (*ALL, "judge", "autoregressive_prior", "regression_prior", "glide", "image_tower")
-CAPTIONS = 20_000  # that the tokenizer is trained on
-EMBEDDED = 120_000  # pictures and captions that a prior learns from; more for a long training
+PRIOR_STAGES = {kind.stage: kind for kind in PRIORS.values()}
+# The stages that are not part of `train all` follow.
+STAGES = (*dict.fromkeys((*ALL, "judge", *PRIOR_STAGES, "glide", "image_tower")),)
+CAPTIONS = 20_000  # for the tokenizer
+EMBEDDED = 120_000  # pictures and captions for a prior; more in a long training
 SHEETS = 8  # sample sheets over a training
 
 
 @dataclass
-class Job:
-    """A stage made ready. A batch is drawn on the CPU, by any process, then seen on the device."""
+class Setting:
+    """What all stages of a run share."""
 
-    model: nn.Module
-    draw: Draw
-    see: See
-    loss: Loss
-    sheet: Callable[[nn.Module], Tensor] | None = None  # → pictures (N, 3, S, S) in [-1, 1]
-    core: Callable[[nn.Module], nn.Module] = whole  # the part of the model that is kept
-    # for a loss that is no mean over samples: how it is computed in so many parts
-    in_parts: Callable[[int], Loss] | None = None
-    recordable: bool = True  # as a CUDA graph
+    world: World
+    folder: Path  # of the run, with a subfolder for each stage
+    device: torch.device
+    prefetch: Callable[[Batches], Batches] = lambda batches: batches  # may make batches ahead
 
-    def data(self, n: int, generator: torch.Generator) -> Any:
-        return self.see(self.draw(n, generator))
+    @property
+    def tokenizer(self) -> Tokenizer:
+        path = self.folder / "tokenizer.json"
+        if not path.is_file():
+            raise CheckpointError(
+                f"there is no tokenizer in {self.folder}; `train tokenizer` comes first"
+            )
+        return load_tokenizer(path)
 
-
-def onto(device: torch.device) -> See:
-    return lambda batch: tuple(part.to(device) for part in batch)
+    @property
+    def clip(self) -> CLIP:
+        clip = load_model(self.folder / "clip", "clip", CLIPConfig, CLIP)
+        return clip.to(self.device).requires_grad_(False)
 
 
 def train_stage(
@@ -84,120 +82,147 @@ def train_stage(
     profile: str,
     device: torch.device,
     minutes: float | None = None,
-    execution: Execution = ONE_PASS,
 ) -> Iterator[Step]:
-    """Train one stage into folder/stage, yielding its steps; goes on where it was interrupted."""
+    """Trains one stage into folder/stage, or resumes it. Yields its steps."""
     if stage == "tokenizer":
-        if is_first():
-            folder.mkdir(parents=True, exist_ok=True)
-            train_tokenizer(world).save(folder / "tokenizer.json")
-        wait_for_all()
+        make_tokenizer(world, folder)
         return
-    recipe = recipe_of(world.name, profile, stage)
-    torch.manual_seed(recipe.seed)
-    job = JOBS[stage](world, folder, device, recipe)
-    job.model.to(device, memory_format=torch.channels_last)
-    prepare(job.model, execution)
-    loss = job.in_parts(execution.parts) if job.in_parts else accumulated(job.loss, execution.parts)
-    if device.type == "cuda" and processes() == 1 and execution == ONE_PASS and job.recordable:
-        loss = Graphed(loss, _longest_caption(folder))
-    if minutes is not None:
-        recipe = replace(recipe, minutes=minutes, restarts=())
-    data = Ahead(job.draw, job.see, workers_for(world, device))
-    steps = fit(job.model, data, loss, recipe, folder / stage, stage, job.core)
-    with closing(steps):  # so that it saves before an error in a sheet is told
-        for step in steps:
-            yield step
-            if job.sheet and is_first() and step.step % max(1, step.total // SHEETS) == 0:
-                samples = folder / stage / "samples"
-                _save_sheet(job.sheet(step.average), samples / f"{step.step:06}.png")
-    wait_for_all()  # until the first has saved what the next stage loads
+    recipe = planned_recipe(world, profile, stage, minutes)
+    job = make_job(stage, Setting(world, folder, device), recipe)
+    steps = fit(job.model, job.data, job.loss, recipe, folder / stage, stage, job.kept)
+    yield from with_sheets(steps, job, folder / stage)
+
+
+def make_tokenizer(world: World, folder: Path) -> None:
+    """Writes tokenizer.json, and sampling.json if the world is not sampled in the default way."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tokenizer(train_tokenizer(world), folder / "tokenizer.json")
+    save_sampling(folder, world.sampling)
 
 
 def train_tokenizer(world: World) -> Tokenizer:
-    captions = captions_of(world, CAPTIONS, torch.Generator().manual_seed(0))
-    return Tokenizer.train(captions, sizes_of(world.name).vocabulary)
+    captions = world.training_captions(CAPTIONS, torch.Generator().manual_seed(0))
+    return Tokenizer.train(captions, world.sizes.vocabulary)
 
 
-def clip_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    tokenizer = _tokenizer(folder)
-    config = replace(sizes_of(world.name).clip, vocab_size=tokenizer.vocab_size)
-    draw = partial(own_pairs, world, tokenizer)
-    return Job(CLIP(config), draw, onto(device), clip_loss, in_parts=clip_loss_of_all)
+def planned_recipe(world: World, profile: str, stage: str, minutes: float | None) -> Recipe:
+    recipe = recipe_of(world.recipes, profile, stage)
+    return recipe if minutes is None else replace(recipe, minutes=minutes, restarts=())
 
 
-def image_tower_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    """A second image tower for the CLIP that is there, of which all else stays."""
-    draw, earlier = partial(own_pairs, world, _tokenizer(folder)), _clip(folder, device)
-    if earlier.config.image_widths:
+def make_job(stage: str, setting: Setting, recipe: Recipe) -> AnyJob:
+    """The job of a stage, with its model on the device. Seeds torch's global generator."""
+    torch.manual_seed(recipe.seed)
+    if stage in PRIOR_STAGES:
+        job = prior_job(PRIOR_STAGES[stage], setting, recipe)
+    else:
+        job = JOBS[stage](setting)
+    job.model.to(setting.device, memory_format=torch.channels_last)
+    return job
+
+
+def with_sheets(steps: Iterator[Step], job: AnyJob, folder: Path) -> Iterator[Step]:
+    """The same steps. Now and then a sheet of pictures is written to folder/samples."""
+    with closing(steps):  # so that the weights are saved before an error in a sheet is reported
+        for step in steps:
+            yield step
+            if job.sheet and step.step % max(1, step.total // SHEETS) == 0:
+                save_sheet(job.sheet(step.average), folder / "samples" / f"{step.step:06}.png")
+
+
+def save_sheet(pictures: Tensor, path: Path) -> None:
+    """(N, 3, S, S) in [-1, 1] → rows of eight."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_png(rearrange(to_uint8(pictures), "(r c) k h w -> k (r h) (c w)", c=8).cpu(), path)
+
+
+# The jobs
+
+
+def clip_job(setting: Setting) -> ContrastiveJob:
+    tokenizer = setting.tokenizer
+    config = replace(setting.world.sizes.clip, vocab_size=tokenizer.vocab_size)
+    draw = partial(contrasting_batch, setting.world, tokenizer)
+    return ContrastiveJob(CLIP(config), draw, onto(setting.device), embed_pairs, contrast)
+
+
+def contrasting_batch(
+    world: World, tokenizer: Tokenizer, n: int, generator: torch.Generator, rows: slice
+) -> tuple[Tensor, Tensor]:
+    """→ images (n, 3, 32, 32) and tokens (n, T) of a batch for CLIP, of which `rows`."""
+    images, captions = world.contrasting(n, generator, rows)
+    return images, tokenizer.cut(captions)
+
+
+def embed_pairs(clip: CLIP, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """→ z_i and z_t (n, E), tokens (n, T), which say which captions are equal."""
+    images, tokens = batch
+    return clip.encode_image(images), clip.encode_text(tokens), tokens
+
+
+def image_tower_job(setting: Setting) -> ContrastiveJob:
+    """A second image tower for the CLIP in the folder. Raises CheckpointError if it cannot be."""
+    draw = partial(contrasting_batch, setting.world, setting.tokenizer)
+    earlier = setting.clip
+    if earlier.config.layout_widths or earlier.config.style_widths:
         raise CheckpointError(
-            f"the CLIP in {folder / 'clip'} has an image tower of convolutions already, as that of "
-            "the shapes has from the start; train image_tower beside a transformer alone, such as "
+            f"the CLIP in {setting.folder / 'clip'} has a convolutional image tower already; "
+            "image_tower extends a CLIP that has a transformer only, such as the one that "
             "`train clip --world emoji` makes"
         )
 
     @torch.no_grad()
-    def see(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        images, tokens = onto(device)(batch)
-        with half_precision(device):
+    def see(batch: tuple[Tensor, Tensor]) -> second_tower.Batch:
+        images, tokens = onto(setting.device)(batch)
+        with half_precision(setting.device):
             return images, tokens, earlier.encode_text(tokens), earlier.encode_image(images)
 
-    clip = with_second_tower(earlier, sizes_of(world.name).image_tower)
-    return Job(clip, draw, see, locked_loss, in_parts=locked_loss_of_all, recordable=False)
-
-
-def prior_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    """CLIP is frozen by now, so its embeddings are computed once."""
-    embedded = _embedded(world, folder, device, recipe)
-    config = replace(sizes_of(world.name).prior, vocab_size=_tokenizer(folder).vocab_size)
-    return Job(Prior(config), embedded.draw, onto(device), prior_loss)
-
-
-def autoregressive_prior_job(
-    world: World, folder: Path, device: torch.device, recipe: Recipe
-) -> Job:
-    """As many components as CLIP's embeddings need; the model measures them before it trains."""
-    embedded = _embedded(world, folder, device, recipe)
-    config = replace(
-        sizes_of(world.name).autoregressive_prior,
-        vocab_size=_tokenizer(folder).vocab_size,
-        components=len(PCA.keeping(embedded.z_i, VARIANCE_KEPT).variance),
+    clip = second_tower.with_second_tower(earlier, setting.world.sizes.style_widths)
+    return ContrastiveJob(
+        clip, draw, see, second_tower.embed, second_tower.compare, recordable=False
     )
-    prior = AutoregressivePrior(config)
-    prior.measure(embedded.z_i, embedded.z_t)
-    return Job(prior, embedded.draw, onto(device), autoregressive_prior_loss)
 
 
-def regression_prior_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    embedded = _embedded(world, folder, device, recipe)
-    prior = RegressionPrior(sizes_of(world.name).regression_prior)
-    return Job(prior, embedded.draw, onto(device), regression_loss)
+def prior_job(kind: PriorKind, setting: Setting, recipe: Recipe) -> Job:
+    """CLIP is frozen, so its embeddings are computed once. Each is used about six times or more."""
+    world, clip, tokenizer = setting.world, setting.clip, setting.tokenizer
+    used = recipe.steps * recipe.batch_size
+    n = min(used // 6, max(EMBEDDED, used // 10), world.enough)
+    embedded = embed(world, clip, tokenizer, n, setting.prefetch)
+    config = world.sizes.priors.get(kind.stage)
+    if config is None:
+        config = kind.config(clip_embedding=clip.config.embedding)
+    if "vocab_size" in {field.name for field in fields(config)}:
+        config = replace(config, vocab_size=tokenizer.vocab_size)
+    model = kind.prepared(config, embedded.z_i, embedded.z_t)
+    return Job(model, embedded.draw, onto(setting.device), kind.draws, kind.loss_at)
 
 
-def decoder_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    """The text encoder starts as CLIP's, then trains with the rest."""
-    tokenizer, clip = _tokenizer(folder), _clip(folder, device)
-    decoder = Decoder(replace(sizes_of(world.name).decoder, vocab_size=tokenizer.vocab_size))
+def decoder_job(setting: Setting) -> Job:
+    """The text encoder starts with the weights of CLIP's, then trains with the rest."""
+    tokenizer, clip = setting.tokenizer, setting.clip
+    decoder = Decoder(replace(setting.world.sizes.decoder, vocab_size=tokenizer.vocab_size))
     decoder.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
-    return _drawing_job(world, tokenizer, clip, device, decoder)
+    return drawing_job(setting, tokenizer, clip, decoder)
 
 
-def glide_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    """The decoder's job for the twin that never sees z_i. It starts with the decoder's weights and
-    CLIP's text tower: so it has had all of their training, and its own."""
-    decoder = load_model(folder / "decoder", "decoder", DecoderConfig, Decoder)
-    clip = _clip(folder, device)
-    twin = fed_with_text(decoder, clip.text_tower)
-    return _drawing_job(world, _tokenizer(folder), clip, device, twin)
+def glide_job(setting: Setting) -> Job:
+    """GLIDE starts with the weights of the decoder and of CLIP's text tower.
+
+    So it profits from their training in addition to its own.
+    """
+    decoder = load_model(setting.folder / "decoder", "decoder", DecoderConfig, Decoder)
+    clip = setting.clip
+    glide = fed_with_text(decoder, clip.text_tower)
+    return drawing_job(setting, setting.tokenizer, clip, glide)
 
 
-def _drawing_job(
-    world: World, tokenizer: Tokenizer, clip: CLIP, device: torch.device, decoder: Decoder
-) -> Job:
-    """Pictures with their own z_i and CLIP's view of their patches."""
+def drawing_job(setting: Setting, tokenizer: Tokenizer, clip: CLIP, decoder: Decoder) -> Job:
+    """Pictures with their own z_i and with CLIP's patch features."""
+    world, device = setting.world, setting.device
 
-    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        images, captions = own_captioned(world, n, generator)
+    def draw(n: int, generator: torch.Generator, rows: slice) -> tuple[Tensor, Tensor]:
+        images, captions = world.captioned(n, generator, rows=rows)
         return images, tokenizer.cut(captions)
 
     @torch.no_grad()
@@ -207,99 +232,73 @@ def _drawing_job(
             z_i, patches = clip.encode_patches(images)
         return images, z_i, tokens, patches
 
-    images, captions = world.captioned(32, torch.Generator().manual_seed(2))
-    _, z_i, tokens, _ = see((images, tokenizer.cut(captions)))
+    _, z_i, tokens, _ = see(draw(32, torch.Generator().manual_seed(2), ALL_ROWS))
 
     @torch.no_grad()
     def sheet(model: Decoder) -> Tensor:
-        x_T = Noise(list(range(32)))(3, 32, 32).to(device)
-        denoise = model.denoiser(z_i, tokens, scale=2.0)
-        return last(ddim(model.diffusion, denoise, x_T, 20, clip_to_image, lowest=model.lowest))
+        size = model.config.image_size
+        x_T = Noise(list(range(32)))(CHANNELS, size, size).to(device)
+        denoise = model.denoiser(z_i, tokens, guidance=2.0)
+        return last(ddim(model.diffusion, denoise, x_T, 20, clip_to_image))
 
-    model = AlignedDecoder(decoder, clip.config.patch_width)
-    return Job(model, draw, see, aligned_loss, sheet, core=lambda model: model.decoder)
-
-
-def upsampler_job(world: World, size: int, device: torch.device) -> Job:
-    """Quarter-size crops and their degraded halves."""
-    schedule, degrade = ("cosine", blur) if size == 64 else ("linear", bsr)
-
-    def crops(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        high = world.crops(n, generator, size)
-        low = degrade(nn.functional.avg_pool2d(high, 2), generator)
-        return high, low
-
-    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return share(crops(n, generator))
-
-    high, low = onto(device)(crops(16, torch.Generator().manual_seed(2)))
-
-    @torch.no_grad()
-    def sheet(model: Upsampler) -> Tensor:
-        x_T = Noise(list(range(16)))(*high.shape[1:]).to(device)
-        drawn = last(ddim(model.diffusion, model.denoiser(low), x_T, 6, clip_to_image))
-        enlarged = nn.functional.interpolate(low, scale_factor=2, mode="bicubic")
-        return torch.cat((enlarged, drawn, high))  # what it is given, makes, should make
-
-    model = Upsampler(UpsamplerConfig(size, schedule))
-    return Job(model, draw, onto(device), upsampler_loss, sheet)
-
-
-def judge_job(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Job:
-    """Raises ValueError for a world that has no judge."""
-    judge = judge_of(world.name)
-
-    def draw(n: int, generator: torch.Generator) -> Any:
-        return share(judge.judge_data(n, generator))
-
+    model = AlignedDecoder(decoder, clip.image_tower.patch_width)
     return Job(
-        judge.Judge(judge.JudgeConfig()),
-        draw,
-        lambda batch: batch,
-        judge.judge_loss,
-        recordable=False,
+        model, draw, see, aligned_draws, aligned_loss_at, sheet, kept=lambda model: model.decoder
     )
 
 
-JOBS: dict[str, Callable[[World, Path, torch.device, Recipe], Job]] = {
+def upsampler_job(size: int, setting: Setting) -> Job:
+    """Crops of a quarter of the size, and their degraded versions of half the resolution."""
+    schedule, degrade = ("cosine", blur) if size == 64 else ("linear", bsr)
+    side = size // 4
+
+    def draw(n: int, generator: torch.Generator, rows: slice) -> tuple[Tensor, Tensor]:
+        high = setting.world.crops(n, generator, size)
+        low = degrade(nn.functional.avg_pool2d(high, 2), generator)
+        return rows_of((high, low), rows)
+
+    def draws(model: Upsampler, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return upsampler_draws(model, (n, CHANNELS, side, side), generator)
+
+    high, low = onto(setting.device)(draw(16, torch.Generator().manual_seed(2), ALL_ROWS))
+
+    @torch.no_grad()
+    def sheet(model: Upsampler) -> Tensor:
+        x_T = Noise(list(range(16)))(*high.shape[1:]).to(setting.device)
+        drawn = last(ddim(model.diffusion, model.denoiser(low), x_T, 6, clip_to_image))
+        enlarged = nn.functional.interpolate(low, scale_factor=2, mode="bicubic")
+        return torch.cat((enlarged, drawn, high))  # the input, the result, the truth
+
+    model = Upsampler(UpsamplerConfig(size, schedule))
+    return Job(model, draw, onto(setting.device), draws, upsampler_loss_at, sheet)
+
+
+def judge_job(setting: Setting) -> Job:
+    """Raises ValueError for a world that has no judge."""
+    judge = setting.world.judge
+    if judge is None:
+        raise ValueError(
+            f"the world {setting.world.name} has no judge, because nothing says what its pictures "
+            "show; --world shapes or emoji would work"
+        )
+
+    def draw(n: int, generator: torch.Generator, rows: slice) -> tuple:
+        return rows_of(judge.data(n, generator), rows)
+
+    def loss_at(model: nn.Module, batch: tuple, draws: tuple) -> Tensor:
+        return judge.loss(model, batch, torch.Generator())
+
+    model = judge.model(judge.config())
+    # The judge moves its batch to the device itself, which cannot be recorded.
+    return Job(model, draw, lambda batch: batch, no_draws, loss_at, recordable=False)
+
+
+JOBS: dict[str, Callable[[Setting], AnyJob]] = {
     "clip": clip_job,
-    "prior": prior_job,
     "decoder": decoder_job,
-    "upsampler64": lambda world, folder, device, recipe: upsampler_job(world, 64, device),
-    "upsampler128": lambda world, folder, device, recipe: upsampler_job(world, 128, device),
+    "upsampler64": partial(upsampler_job, 64),
+    "upsampler128": partial(upsampler_job, 128),
     "judge": judge_job,
-    "autoregressive_prior": autoregressive_prior_job,
-    "regression_prior": regression_prior_job,
     "glide": glide_job,
     "image_tower": image_tower_job,
 }
-
-
-def _save_sheet(pictures: Tensor, path: Path) -> None:
-    """(N, 3, S, S) → rows of eight."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_png(rearrange(to_uint8(pictures), "(r c) k h w -> k (r h) (c w)", c=8).cpu(), path)
-
-
-def _embedded(world: World, folder: Path, device: torch.device, recipe: Recipe) -> Embedded:
-    """No more than the world has; each is taken some six to ten times."""
-    taken = recipe.steps * recipe.batch_size
-    n = min(taken // 6, max(EMBEDDED, taken // 10), world.enough)
-    return embed(world, _clip(folder, device), _tokenizer(folder), n)
-
-
-def _tokenizer(folder: Path) -> Tokenizer:
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise CheckpointError(f"there is no tokenizer in {folder}; `train tokenizer` comes first")
-    return Tokenizer.load(path)
-
-
-def _longest_caption(folder: Path) -> int:
-    """In tokens; 0 where there is no tokenizer, for stages that read no captions."""
-    there = (folder / "tokenizer.json").is_file()
-    return _tokenizer(folder).context_length if there else 0
-
-
-def _clip(folder: Path, device: torch.device) -> CLIP:
-    return load_model(folder / "clip", "clip", CLIPConfig, CLIP).to(device).requires_grad_(False)

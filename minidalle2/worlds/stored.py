@@ -1,8 +1,9 @@
-"""Pictures kept on disk as uint8 at 128, 64 and 32 px, and batches of them at any size up to 128.
+"""Pictures stored on disk as uint8 at 128, 64 and 32 px, and batches of them at any size up to 128.
 
-A file holds N pictures of 64,512 bytes (10,000 pictures: 645 MB) and is mapped into memory, not
-read: the system keeps what is used as long as there is room, so many pictures need no more memory
-than few.
+A file has 64,512 bytes for each of its N pictures (10,000 pictures: 645 MB). It is mapped into
+memory instead of read: the operating system keeps the used parts in memory while there is room.
+Therefore a file with many pictures needs no more memory than a file with few. Letters: n pictures
+of a batch, S pixels a side.
 """
 
 import os
@@ -14,15 +15,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-SIZES = (128, 64, 32)  # pixels a side, one after another in a picture's record
+SIZES = (128, 64, 32)  # pixels a side, in the order in which a record contains them
 SIDE = SIZES[0]
-RECORD = sum(3 * size * size for size in SIZES)  # bytes of a picture
-CHUNK = 1024  # pictures held as floats at a time, before they are shrunk
+RECORD = sum(3 * size * size for size in SIZES)  # bytes of a picture at all sizes
+CHUNK = 1024  # pictures that are converted to float and shrunk at a time
 CHECKOUT = Path(__file__).parents[2]
 
 
 def cache_folder() -> Path:
-    """$MINIDALLE2_CACHE, or .cache in the repository, or .cache/minidalle2 at home."""
+    """Returns $MINIDALLE2_CACHE, or .cache in the repository, or ~/.cache/minidalle2."""
     if os.environ.get("MINIDALLE2_CACHE"):
         return Path(os.environ["MINIDALLE2_CACHE"])
     inside = (CHECKOUT / "pyproject.toml").is_file() and os.access(CHECKOUT, os.W_OK)
@@ -30,16 +31,17 @@ def cache_folder() -> Path:
 
 
 def write_pictures(path: Path, pictures: Iterable[Image.Image]) -> int:
-    """RGB pictures of SIDE px into one file, which is there as a whole or not at all; → how many.
+    """Writes RGB pictures of SIDE px into one file and returns their number.
 
-    `pictures` may be drawn or decoded while they are written: only one is held at a time.
+    The file appears only when it is complete. `pictures` may be drawn or decoded while they are
+    written, because only one picture is in memory at a time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished, n = path.with_name(f"{path.name}.{os.getpid()}.tmp"), 0
     try:
         with open(unfinished, "wb") as file:
             for picture in pictures:
-                for size in SIZES:  # `reduce` averages over whole blocks of pixels
+                for size in SIZES:  # `reduce` averages blocks of pixels
                     file.write(picture.reduce(SIDE // size).tobytes())
                 n += 1
         os.replace(unfinished, path)
@@ -61,25 +63,33 @@ class Stored:
         }
 
     def pictures(self, rows: Tensor, size: int) -> Tensor:
-        """(n,) numbers of pictures → (n, 3, size, size) in [-1, 1]; 1 to 128 px."""
+        """Numbers of pictures (n,) → (n, 3, size, size) in [-1, 1], for sizes from 1 to 128 px.
+
+        Raises ValueError for other sizes.
+        """
         pixels = self._pixels[kept_size(size)]
         return torch.cat([shrunk(scaled(pixels[part]), size) for part in rows.split(CHUNK)])
 
     def crops(self, rows: Tensor, generator: torch.Generator, size: int) -> Tensor:
-        """(n,) → (n, 3, size/4, size/4): windows of `pictures(rows, size)` at even pixels."""
+        """(n,) → (n, 3, size/4, size/4): windows of `pictures(rows, size)` that start at even
+        pixels.
+        """
         y, x = windows(len(rows), generator, size)
         return scaled(self._pixels[size][rows[:, None, None], y, x])
 
 
 def shuffled(rows: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """n of the rows in random order; none comes twice before each has come once."""
+    """Returns n of the rows in random order. No row comes twice before each row has come once."""
     rounds = range(-(-n // len(rows)))
     order = [torch.randperm(len(rows), generator=generator) for _ in rounds]
     return rows[torch.cat(order)[:n]] if order else rows[:0]
 
 
 def distinct(total: int, n: int, generator: torch.Generator) -> Tensor:
-    """As `shuffled(torch.arange(total), …)` but other rows; the work is that of n, not of total."""
+    """Like `shuffled(torch.arange(total), n, …)`, but draws other rows.
+
+    Time and memory grow with n, not with `total`.
+    """
     if 2 * n >= total:
         return shuffled(torch.arange(total), n, generator)
     rows: dict[int, None] = {}  # in the order in which they are drawn
@@ -90,18 +100,24 @@ def distinct(total: int, n: int, generator: torch.Generator) -> Tensor:
 
 
 def kept_size(size: int) -> int:
-    """The least of SIZES that pictures of `size` px can be made of."""
+    """The smallest of SIZES from which pictures of `size` px can be made."""
     if not 1 <= size <= SIDE:
         raise ValueError(
-            f"no pictures of {size} px: they are kept at {SIDE} px; 1 to {SIDE} would work"
+            f"there are no pictures of {size} px; sizes from 1 to {SIDE} px would work"
         )
     return min(kept for kept in SIZES if kept >= size)
 
 
 def windows(n: int, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
-    """→ rows (n, size/4, 1) and columns (n, 1, size/4) of windows at even pixels of n pictures."""
+    """→ rows (n, size/4, 1) and columns (n, 1, size/4) of windows in n pictures of `size` px.
+
+    The windows start at even pixels. Raises ValueError unless `size` is one of SIZES.
+    """
     if size not in SIZES:
-        raise ValueError(f"no crops of pictures of {size} px; {SIZES} would work")
+        raise ValueError(
+            f"there are no crops of pictures of {size} px; "
+            f"{', '.join(map(str, SIZES))} px would work"
+        )
     side = size // 4
     left, top = 2 * torch.randint((size - side) // 2 + 1, (2, n), generator=generator)
     within = torch.arange(side)
@@ -114,8 +130,18 @@ def scaled(pixels: Tensor) -> Tensor:
 
 
 def shrunk(pictures: Tensor, size: int) -> Tensor:
-    """(n, 3, S, S) → (n, 3, size, size)."""
+    """(n, 3, S, S) → (n, 3, size, size), size ≤ S."""
     side = pictures.shape[-1]
     if side % size == 0:
         return F.avg_pool2d(pictures, side // size) if size < side else pictures
     return F.interpolate(pictures, (size, size), mode="bilinear", antialias=True)
+
+
+def remove_pictures_from(n: int, folder: Path) -> None:
+    """Removes the pictures n, n + 1, … of an earlier, longer export.
+
+    They would have no line in the new metadata.
+    """
+    for path in folder.glob("[0-9]" * 6 + ".png"):
+        if int(path.stem) >= n:
+            path.unlink()

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from minidalle2.commands.evaluate import hardware
-from minidalle2.training.checkpoints import write_json
+from minidalle2.storage.checkpoints import write_json
 from tests.benchmarks.environment import ROOT, prepare
 from tests.benchmarks.measure import ROWS
 from tests.benchmarks.report import write_report
@@ -72,9 +72,12 @@ def run_one(python: Path, row: str, who: str, seconds: float, turn: int) -> dict
     started = time.monotonic()
     command = [str(python), "-W", "ignore", "-m", "tests.benchmarks.measure", row, who]
     done = subprocess.run(
-        [*command, str(seconds), str(turn)], cwd=ROOT, text=True, capture_output=True,
+        [*command, str(seconds), str(turn)],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     run = {"row": row, "who": who, "round": turn}
     if done.returncode == 0:
         run["numbers"] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from minidalle2.clip import CLIP, CLIPConfig, clip_loss
 from minidalle2.dalle2 import WEIGHTS
-from minidalle2.evaluation.shapes.retrieval import recall_at_1
-from minidalle2.tokenizer import END, PAD, Tokenizer
+from minidalle2.storage.checkpoints import load_tokenizer
+from minidalle2.tokenizer import END, PAD
+from minidalle2.worlds.shapes.evaluation.retrieval import recall_at_1
 from minidalle2.worlds.shapes.world import Shapes
 from tests.benchmarks import training
 
@@ -31,15 +32,22 @@ class OpenClip(nn.Module):
         self.model = open_clip.model.CLIP(
             CONFIG.embedding,
             CLIPVisionCfg(
-                layers=CONFIG.image_layers, width=CONFIG.width, head_width=head,
-                patch_size=CONFIG.patch_size, image_size=CONFIG.image_size,
+                layers=CONFIG.image_layers,
+                width=CONFIG.width,
+                head_width=head,
+                patch_size=CONFIG.patch_size,
+                image_size=CONFIG.image_size,
             ),
             CLIPTextCfg(
-                context_length=CONFIG.context_length, vocab_size=CONFIG.vocab_size,
-                width=CONFIG.width, heads=CONFIG.heads, layers=CONFIG.text_layers,
-                pool_type="eos", eos_id=END,
+                context_length=CONFIG.context_length,
+                vocab_size=CONFIG.vocab_size,
+                width=CONFIG.width,
+                heads=CONFIG.heads,
+                layers=CONFIG.text_layers,
+                pool_type="eos",
+                eos_id=END,
             ),
-        )  # fmt: skip
+        )
         self.contrast = open_clip.ClipLoss()
 
     def encode_image(self, images: Tensor) -> Tensor:
@@ -62,13 +70,22 @@ class XClip(nn.Module):
 
         head, width = CONFIG.width // CONFIG.heads, CONFIG.width
         self.model = x_clip.CLIP(
-            dim_text=width, dim_image=width, dim_latent=CONFIG.embedding,
-            num_text_tokens=CONFIG.vocab_size, text_seq_len=CONFIG.context_length,
-            text_enc_depth=CONFIG.text_layers, text_heads=CONFIG.heads, text_dim_head=head,
-            visual_enc_depth=CONFIG.image_layers, visual_heads=CONFIG.heads,
-            visual_dim_head=head, visual_image_size=CONFIG.image_size,
-            visual_patch_size=CONFIG.patch_size, visual_patch_dropout=0.0, text_pad_id=PAD,
-        )  # fmt: skip
+            dim_text=width,
+            dim_image=width,
+            dim_latent=CONFIG.embedding,
+            num_text_tokens=CONFIG.vocab_size,
+            text_seq_len=CONFIG.context_length,
+            text_enc_depth=CONFIG.text_layers,
+            text_heads=CONFIG.heads,
+            text_dim_head=head,
+            visual_enc_depth=CONFIG.image_layers,
+            visual_heads=CONFIG.heads,
+            visual_dim_head=head,
+            visual_image_size=CONFIG.image_size,
+            visual_patch_size=CONFIG.patch_size,
+            visual_patch_dropout=0.0,
+            text_pad_id=PAD,
+        )
 
     def encode_image(self, images: Tensor) -> Tensor:
         """It encodes pairs only."""
@@ -108,7 +125,7 @@ MEASURES = {"minidalle2": ours, "open_clip": _theirs(OpenClip), "x-clip": _their
 
 
 def _measure(model: nn.Module, loss, optimizers, seconds: float, seed: int) -> dict:
-    world, tokenizer = Shapes(), Tokenizer.load(WEIGHTS / "shapes" / "tokenizer.json")
+    world, tokenizer = Shapes(), load_tokenizer(WEIGHTS / "shapes" / "tokenizer.json")
 
     def data(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         images, captions = world.contrasting(n, generator)

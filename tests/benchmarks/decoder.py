@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from minidalle2.decoder import CAPTION_DROP, IMAGE_DROP, Decoder
 from minidalle2.diffusion.guidance import drop_mask
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
-from minidalle2.evaluation.judging import load_judge
-from minidalle2.evaluation.shapes.judge import read
-from minidalle2.evaluation.shapes.prompts import asked, follows
-from minidalle2.prior import Prior, PriorConfig, nearest
+from minidalle2.prior import Prior, PriorConfig
+from minidalle2.storage.checkpoints import load_model
 from minidalle2.tokenizer import empty_captions_like
-from minidalle2.training.checkpoints import load_model
-from minidalle2.training.loop import Recipe
 from minidalle2.training.precision import half_precision
-from minidalle2.training.stages import decoder_job
+from minidalle2.training.recipe import Recipe
+from minidalle2.unclip import nearest
+from minidalle2.worlds.catalogue import load_judge
+from minidalle2.worlds.shapes.evaluation.prompts import asked, follows
+from minidalle2.worlds.shapes.judge import read
 from minidalle2.worlds.shapes.world import Shapes
 from tests.benchmarks import training
 from tests.benchmarks.frozen import FOLDER, Frozen
@@ -41,15 +41,27 @@ class DALLE2PyTorch(nn.Module):
         from dalle2_pytorch import Unet
 
         unet = Unet(
-            dim=24, image_embed_dim=E, text_embed_dim=E, cond_dim=96, dim_mults=(1, 2, 3, 4),
-            num_resnet_blocks=1, attn_heads=4, cond_on_text_encodings=True, max_text_len=64,
+            dim=24,
+            image_embed_dim=E,
+            text_embed_dim=E,
+            cond_dim=96,
+            dim_mults=(1, 2, 3, 4),
+            num_resnet_blocks=1,
+            attn_heads=4,
+            cond_on_text_encodings=True,
+            max_text_len=64,
             cond_on_image_embeds=True,
-        )  # fmt: skip
+        )
         self.model = Theirs(
-            unet, image_size=32, timesteps=1000, sample_timesteps=STEPS, predict_v=True,
-            learned_variance=False, image_cond_drop_prob=IMAGE_DROP,
+            unet,
+            image_size=32,
+            timesteps=1000,
+            sample_timesteps=STEPS,
+            predict_v=True,
+            learned_variance=False,
+            image_cond_drop_prob=IMAGE_DROP,
             text_cond_drop_prob=CAPTION_DROP,
-        )  # fmt: skip
+        )
         self.frozen = [frozen]  # in a list, so that it is no part of the model
 
     def forward(self, images: Tensor, z_i: Tensor, tokens: Tensor) -> Tensor:
@@ -70,17 +82,24 @@ class DiffusersUNet(nn.Module):
         from diffusers import DDIMScheduler, UNet2DConditionModel
 
         self.model = UNet2DConditionModel(
-            sample_size=32, in_channels=3, out_channels=3, block_out_channels=(24, 48, 80, 104),
-            layers_per_block=1, norm_num_groups=8, cross_attention_dim=E,
+            sample_size=32,
+            in_channels=3,
+            out_channels=3,
+            block_out_channels=(24, 48, 80, 104),
+            layers_per_block=1,
+            norm_num_groups=8,
+            cross_attention_dim=E,
             attention_head_dim=(1, 2, 2, 4),  # despite its name the number of heads
             down_block_types=("DownBlock2D", *3 * ["CrossAttnDownBlock2D"]),
             up_block_types=(*3 * ["CrossAttnUpBlock2D"], "UpBlock2D"),
-            class_embed_type="projection", projection_class_embeddings_input_dim=E,
-        ).to(memory_format=torch.channels_last)  # fmt: skip
+            class_embed_type="projection",
+            projection_class_embeddings_input_dim=E,
+        ).to(memory_format=torch.channels_last)
         self.schedule = DDIMScheduler(
-            beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction",
+            beta_schedule="squaredcos_cap_v2",
+            prediction_type="v_prediction",
             timestep_spacing="trailing",
-        )  # fmt: skip
+        )
         self.frozen = [frozen]
 
     def answer(self, x_t: Tensor, t: Tensor, z_i: Tensor, tokens: Tensor) -> Tensor:
@@ -113,8 +132,8 @@ class DiffusersUNet(nn.Module):
 
 
 def ours(seconds: float, seed: int) -> dict:
-    job = decoder_job(Shapes(), FOLDER, training.CPU, Recipe(steps=1, batch_size=BATCH))
-    model = job.model.to(memory_format=torch.channels_last)
+    job = training.our_job("decoder", Recipe(steps=1, batch_size=BATCH, seed=seed))
+    model = job.model
     done = training.train_for(
         seconds, model, job.data, job.loss, training.our_optimizers(model), BATCH, seed
     )
@@ -138,9 +157,14 @@ def _theirs(kind: type[nn.Module]):
             return images, frozen.see(images), frozen.tokenizer(captions)
 
         done = training.train_for(
-            seconds, model, data, lambda model, batch, generator: model(*batch),
-            training.peers_optimizers(model), BATCH, seed,
-        )  # fmt: skip
+            seconds,
+            model,
+            data,
+            lambda model, batch, generator: model(*batch),
+            training.peers_optimizers(model),
+            BATCH,
+            seed,
+        )
         return _numbers(model, done, frozen, done.model.draw)
 
     return measure
@@ -165,8 +189,7 @@ def _numbers(model: nn.Module, done: training.Trained, frozen: Frozen, draw: Cal
         with half_precision(training.CPU):
             x_T = Noise(list(range(PROMPTS)))(2, E)
             candidates = prior.candidates(z_t, tokens, x_T, 10, 1.5)
-            z_i = candidates[torch.arange(PROMPTS), nearest(candidates, z_t)[:, 0]]
-            drawn = draw(z_i, tokens)
+            drawn = draw(nearest(candidates, z_t)[:, 0], tokens)
         right += int(follows(scenes, read(judge, drawn.float().clamp(-1, 1))).sum())
     return {
         "parameters": training.parameters(model),

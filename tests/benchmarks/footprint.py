@@ -32,9 +32,12 @@ def footprint(imported: str, package: str, draw: Callable | None = None) -> Call
     def measure(seconds: float, seed: int) -> dict:
         code = IMPORT.format(imported)
         output = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, check=True, text=True,
+            [sys.executable, "-W", "ignore", "-c", code],
+            cwd=ROOT,
+            check=True,
+            text=True,
             stdout=subprocess.PIPE,
-        ).stdout  # fmt: skip
+        ).stdout
         numbers = {
             "import, s": float(output.split()[-1]),
             "installed, MB": installed(package) / 1e6,

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.dalle2 import WEIGHTS
+from minidalle2.storage.checkpoints import load_model, load_tokenizer
 from minidalle2.tokenizer import PAD, Tokenizer
-from minidalle2.training.checkpoints import load_model
 from minidalle2.training.precision import half_precision
 
 FOLDER = WEIGHTS / "shapes"
@@ -24,7 +24,7 @@ class Frozen:
     @classmethod
     def load(cls) -> "Frozen":
         clip = load_model(FOLDER / "clip", "clip", CLIPConfig, CLIP)
-        return cls(Tokenizer.load(FOLDER / "tokenizer.json"), clip.requires_grad_(False))
+        return cls(load_tokenizer(FOLDER / "tokenizer.json"), clip.requires_grad_(False))
 
     @torch.no_grad()
     def see(self, images: Tensor) -> Tensor:

@@ -8,15 +8,12 @@ optimiser, drawing the data) only lengthens the step.
 
 import torch
 
-from minidalle2.memory import keep_freed_memory
-from minidalle2.training.limits import limits, operations_of_a_step
-from minidalle2.training.loop import Recipe
-from minidalle2.training.stages import clip_job, decoder_job, prior_job
-from minidalle2.worlds.shapes.world import Shapes
+from minidalle2.scale.limits import limits, operations_of_a_step
+from minidalle2.storage.memory import keep_freed_memory
+from minidalle2.training.recipe import Recipe
 from tests.benchmarks import training
-from tests.benchmarks.frozen import FOLDER
 
-JOBS = {"CLIP": (clip_job, 256), "prior": (prior_job, 256), "decoder": (decoder_job, 64)}
+JOBS = {"CLIP": ("clip", 256), "prior": ("prior", 256), "decoder": ("decoder", 64)}
 
 
 def ours(seconds: float, seed: int) -> dict:
@@ -26,9 +23,9 @@ def ours(seconds: float, seed: int) -> dict:
         "products, GFLOP/s": machine.products / 1e9,
         "convolutions, GFLOP/s": machine.convolutions / 1e9,
     }
-    for name, (job_of, batch_size) in JOBS.items():
-        job = job_of(Shapes(), FOLDER, training.CPU, Recipe(steps=4, batch_size=batch_size))
-        model = job.model.to(memory_format=torch.channels_last)
+    for name, (stage, batch_size) in JOBS.items():
+        job = training.our_job(stage, Recipe(steps=4, batch_size=batch_size, seed=seed))
+        model = job.model
         batch = job.data(batch_size, torch.Generator().manual_seed(0))
         operations = operations_of_a_step(model, job.loss, batch)
         done = training.train_for(

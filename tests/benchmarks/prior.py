@@ -31,13 +31,20 @@ class DALLE2PyTorch(nn.Module):
         from dalle2_pytorch import DiffusionPrior, DiffusionPriorNetwork
 
         network = DiffusionPriorNetwork(
-            dim=CONFIG.width, depth=CONFIG.layers, heads=CONFIG.heads, dim_head=HEAD,
-            num_timesteps=CONFIG.timesteps, max_text_len=CONFIG.context_length,
-        )  # fmt: skip
+            dim=CONFIG.width,
+            depth=CONFIG.layers,
+            heads=CONFIG.heads,
+            dim_head=HEAD,
+            num_timesteps=CONFIG.timesteps,
+            max_text_len=CONFIG.context_length,
+        )
         self.model = DiffusionPrior(
-            network, image_embed_dim=CONFIG.clip_embedding, timesteps=CONFIG.timesteps,
-            cond_drop_prob=TEXT_DROP, condition_on_text_encodings=True,
-        )  # fmt: skip
+            network,
+            image_embed_dim=CONFIG.clip_embedding,
+            timesteps=CONFIG.timesteps,
+            cond_drop_prob=TEXT_DROP,
+            condition_on_text_encodings=True,
+        )
         self.frozen = [frozen]  # in a list, so that it is no part of the model
 
     def forward(self, z_i: Tensor, z_t: Tensor, tokens: Tensor) -> Tensor:
@@ -48,9 +55,11 @@ class DALLE2PyTorch(nn.Module):
     def draw(self, z_t: Tensor, tokens: Tensor) -> Tensor:
         _, features = self.frozen[0].read(tokens)
         return self.model.p_sample_loop(
-            z_t.shape, text_cond={"text_embed": z_t, "text_encodings": features},
-            cond_scale=GUIDANCE, timesteps=STEPS,
-        )  # fmt: skip
+            z_t.shape,
+            text_cond={"text_embed": z_t, "text_encodings": features},
+            cond_scale=GUIDANCE,
+            timesteps=STEPS,
+        )
 
 
 class DiffusersPrior(nn.Module):
@@ -64,13 +73,18 @@ class DiffusersPrior(nn.Module):
         from diffusers import DDIMScheduler, PriorTransformer
 
         self.model = PriorTransformer(
-            num_attention_heads=CONFIG.heads, attention_head_dim=HEAD, num_layers=CONFIG.layers,
-            embedding_dim=CONFIG.clip_embedding, num_embeddings=CONFIG.context_length,
-        )  # fmt: skip
+            num_attention_heads=CONFIG.heads,
+            attention_head_dim=HEAD,
+            num_layers=CONFIG.layers,
+            embedding_dim=CONFIG.clip_embedding,
+            num_embeddings=CONFIG.context_length,
+        )
         self.schedule = DDIMScheduler(
-            beta_schedule="squaredcos_cap_v2", prediction_type="sample", clip_sample=False,
+            beta_schedule="squaredcos_cap_v2",
+            prediction_type="sample",
+            clip_sample=False,
             timestep_spacing="trailing",
-        )  # fmt: skip
+        )
         self.frozen = [frozen]
 
     def answer(self, noised: Tensor, t: Tensor, z_t: Tensor, tokens: Tensor) -> Tensor:
@@ -78,9 +92,12 @@ class DiffusersPrior(nn.Module):
         tokens = F.pad(tokens, (0, CONFIG.context_length - tokens.shape[1]), value=PAD)
         _, features = self.frozen[0].read(tokens)
         return self.model(
-            noised, t, proj_embedding=z_t, encoder_hidden_states=features,
+            noised,
+            t,
+            proj_embedding=z_t,
+            encoder_hidden_states=features,
             attention_mask=tokens != PAD,
-        ).predicted_image_embedding  # fmt: skip
+        ).predicted_image_embedding
 
     def forward(self, z_i: Tensor, z_t: Tensor, tokens: Tensor) -> Tensor:
         drop = drop_mask(len(z_i), TEXT_DROP, torch.Generator().manual_seed(int(tokens.sum())))
@@ -119,10 +136,14 @@ def _theirs(kind: type[nn.Module]):
         frozen = Frozen.load()
         model = kind(frozen)
         return _measure(
-            model, frozen, lambda model, batch, generator: model(*batch),
-            training.peers_optimizers(model), lambda average, *text: average.draw(*text),
-            seconds, seed,
-        )  # fmt: skip
+            model,
+            frozen,
+            lambda model, batch, generator: model(*batch),
+            training.peers_optimizers(model),
+            lambda average, *text: average.draw(*text),
+            seconds,
+            seed,
+        )
 
     return measure
 

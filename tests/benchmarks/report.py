@@ -41,13 +41,17 @@ def values(result: dict, row: str) -> dict[str, dict[str, list[float]]]:
 def table(result: dict) -> str:
     rounds, seconds = result["rounds"], result["seconds"]
     lines = [
-        "# Beside its peers", "",
+        "# Beside its peers",
+        "",
         f"`python -m tests.benchmarks --seconds {seconds:g} --rounds {rounds}`, on "
         f"{result['hardware']}: {seconds:g} seconds of each training; medians of {rounds} runs in "
         f"turn, in brackets their range, which covers the true median in "
         f"{1 - 0.5 ** (rounds - 1):.0%} of cases. Times is how much better ours is than a peer; "
-        "below 1 the peer is ahead.", "", "![the same as bars](benchmarks.png)", "",
-    ]  # fmt: skip
+        "below 1 the peer is ahead.",
+        "",
+        "![the same as bars](benchmarks.png)",
+        "",
+    ]
     for row in dict.fromkeys(run["row"] for run in result["runs"]):
         lines += [f"## {row}", "", "| | who | median | range | times |", "|---|---|---|---|---|"]
         for name, by_who in values(result, row).items():
@@ -112,8 +116,10 @@ def plot(result: dict, path: Path) -> None:
         ax.axis("off")
     for ax, (title, by_who) in zip(axes.flat, panels, strict=False):
         middle = [median(v) for v in by_who.values()]
-        spread = [[m - min(v) for m, v in zip(middle, by_who.values(), strict=True)],
-                  [max(v) - m for m, v in zip(middle, by_who.values(), strict=True)]]  # fmt: skip
+        spread = [
+            [m - min(v) for m, v in zip(middle, by_who.values(), strict=True)],
+            [max(v) - m for m, v in zip(middle, by_who.values(), strict=True)],
+        ]
         colours = ["tab:blue" if who == "minidalle2" else "lightgray" for who in by_who]
         ax.barh(list(by_who), middle, xerr=spread, color=colours)
         ax.invert_yaxis()

@@ -10,11 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from minidalle2.memory import keep_freed_memory
+from minidalle2.dalle2 import WEIGHTS
+from minidalle2.storage.memory import keep_freed_memory
 from minidalle2.training.ema import EMA
+from minidalle2.training.jobs import AnyJob
 from minidalle2.training.loop import Data, Loss
 from minidalle2.training.optimizer import build_optimizers
 from minidalle2.training.precision import half_precision
+from minidalle2.training.recipe import Recipe
+from minidalle2.training.stages import Setting, make_job
+from minidalle2.worlds.shapes.world import Shapes
 
 CPU = torch.device("cpu")
 WARMUP = 0.05  # of the seconds
@@ -27,6 +32,11 @@ class Trained:
     model: nn.Module  # the average of the weights
     per_second: float  # examples
     steps: int
+
+
+def our_job(stage: str, recipe: Recipe) -> AnyJob:
+    """A stage of the shapes world, made ready as `minidalle2 train` does."""
+    return make_job(stage, Setting(Shapes(), WEIGHTS / "shapes", CPU), recipe)
 
 
 def our_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:

@@ -16,7 +16,7 @@ from torch import nn
 from minidalle2.clip import CLIPConfig
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.prior import PriorConfig
-from minidalle2.tokenizer import Tokenizer
+from minidalle2.storage.checkpoints import load_tokenizer
 from minidalle2.training.precision import half_precision
 from tests.benchmarks import training
 from tests.benchmarks.frozen import FOLDER
@@ -45,38 +45,69 @@ def dalle2_pytorch(seconds: float, seed: int) -> dict:
 
     clip, prior = CLIPConfig(), PriorConfig()
     their_clip = x_clip.CLIP(
-        dim_text=E, dim_image=E, dim_latent=E, num_text_tokens=clip.vocab_size,
-        text_seq_len=clip.context_length, text_enc_depth=clip.text_layers, text_heads=4,
-        text_dim_head=32, visual_enc_depth=clip.image_layers, visual_heads=4, visual_dim_head=32,
-        visual_image_size=32, visual_patch_size=4, visual_patch_dropout=0.0,
-    ).eval()  # fmt: skip
+        dim_text=E,
+        dim_image=E,
+        dim_latent=E,
+        num_text_tokens=clip.vocab_size,
+        text_seq_len=clip.context_length,
+        text_enc_depth=clip.text_layers,
+        text_heads=4,
+        text_dim_head=32,
+        visual_enc_depth=clip.image_layers,
+        visual_heads=4,
+        visual_dim_head=32,
+        visual_image_size=32,
+        visual_patch_size=4,
+        visual_patch_dropout=0.0,
+    ).eval()
     their_prior = DiffusionPrior(
         DiffusionPriorNetwork(dim=E, depth=prior.layers, heads=4, dim_head=32, max_text_len=64),
-        clip=their_clip, cond_drop_prob=0.1, sample_timesteps=SAMPLING.prior_steps,
-    )  # fmt: skip
+        clip=their_clip,
+        cond_drop_prob=0.1,
+        sample_timesteps=SAMPLING.prior_steps,
+    )
     first = Unet(
-        dim=24, image_embed_dim=E, text_embed_dim=E, cond_dim=96, dim_mults=(1, 2, 3, 4),
-        num_resnet_blocks=1, attn_heads=4, cond_on_text_encodings=True, max_text_len=64,
+        dim=24,
+        image_embed_dim=E,
+        text_embed_dim=E,
+        cond_dim=96,
+        dim_mults=(1, 2, 3, 4),
+        num_resnet_blocks=1,
+        attn_heads=4,
+        cond_on_text_encodings=True,
+        max_text_len=64,
         cond_on_image_embeds=True,
-    )  # fmt: skip
+    )
     enlarge = [
         Unet(
-            dim=16, image_embed_dim=E, cond_dim=96, dim_mults=(1, 2, 4), num_resnet_blocks=1,
-            attn_heads=4, attend_at_middle=False, cond_on_image_embeds=False,
+            dim=16,
+            image_embed_dim=E,
+            cond_dim=96,
+            dim_mults=(1, 2, 4),
+            num_resnet_blocks=1,
+            attn_heads=4,
+            attend_at_middle=False,
+            cond_on_image_embeds=False,
             add_image_embeds_to_time=False,
         )
         for _ in range(2)
-    ]  # fmt: skip
+    ]
     steps = (SAMPLING.decoder_steps, SAMPLING.upsampler64_steps, SAMPLING.upsampler128_steps)
     decoder = Decoder(
-        (first, *enlarge), clip=their_clip, image_sizes=(32, 64, 128), timesteps=1000,
-        sample_timesteps=steps, predict_v=True, learned_variance=False,
-    )  # fmt: skip
+        (first, *enlarge),
+        clip=their_clip,
+        image_sizes=(32, 64, 128),
+        timesteps=1000,
+        sample_timesteps=steps,
+        predict_v=True,
+        learned_variance=False,
+    )
     dalle2 = Theirs(prior=their_prior, decoder=decoder, prior_num_samples=2).eval()
-    tokens = Tokenizer.load(FOLDER / "tokenizer.json")(PROMPTS)
+    tokens = load_tokenizer(FOLDER / "tokenizer.json")(PROMPTS)
     guidance = {
-        "cond_scale": SAMPLING.decoder_guidance, "prior_cond_scale": SAMPLING.prior_guidance,
-    }  # fmt: skip
+        "cond_scale": SAMPLING.decoder_guidance,
+        "prior_cond_scale": SAMPLING.prior_guidance,
+    }
     parts = [their_clip, their_prior.net, *decoder.unets]
     return _measure(lambda: dalle2(tokens, **guidance), parts, seconds)
 

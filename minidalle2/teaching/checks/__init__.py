@@ -1,5 +1,5 @@
-"""Checks of the exercises: each says what is wrong and where to look, none reveals the answer.
+"""The checks of the exercises. Each one says what is wrong and where to look, but not the solution.
 
-A check takes the learner's function, tries it on inputs of a seed, and returns nothing; it raises
-CheckFailed with a hint.
+A check calls the learner's function with inputs that depend on a seed. It prints that the answer is
+right, or it raises CheckFailed with a hint.
 """

@@ -1,4 +1,4 @@
-"""What all checks share: a learner's answer against the truth and against typical mistakes."""
+"""Compares a learner's answer with the right one and with the results of typical mistakes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,56 +8,67 @@ from torch import Tensor
 
 
 class CheckFailed(AssertionError):
-    """The answer is not right yet; the message says where to look."""
+    """The learner's answer is wrong. The message says what is wrong and where to look."""
 
 
 def compare(name: str, answer: Any, truth: Any, mistakes: Mapping[str, Any] | None = None) -> None:
-    """Raise CheckFailed where the answer differs; a hint of `mistakes` {hint: what one gets}
-    is given where the answer is exactly that mistake."""
+    """Prints that the answer is right. Raises CheckFailed if it differs from `truth`.
+
+    `mistakes` is {hint: the answer that this mistake gives}. If the learner's answer equals one of
+    them, the message is its hint. Numbers are equal if they differ by rounding errors only.
+    """
     if answer is None:
-        raise CheckFailed(f"{name} returned nothing; does it end with `return`?")
+        raise CheckFailed(f"{name} returned None. Does it end with `return`?")
     if isinstance(truth, Tensor):
         _same_kind(name, answer, truth, mistakes or {})
     if not _equal(answer, truth):
         for hint, wrong in (mistakes or {}).items():
             if _equal(answer, wrong):
                 raise CheckFailed(f"{name}: {hint}")
-        raise CheckFailed(f"{name}: not right yet; {_difference(answer, truth)}")
+        raise CheckFailed(f"{name}: Not right yet. {_difference(answer, truth)}")
     print(f"{name}: right")
 
 
 def call(name: str, function: Callable, *arguments: Any) -> Any:
-    """The learner's answer; inputs are copied, and changing them is a mistake of its own."""
+    """Returns the learner's answer for copies of the arguments.
+
+    Raises CheckFailed if the function changes a tensor among them in place.
+    """
     copies = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
     answer = function(*copies)
     for given, now in zip(arguments, copies, strict=True):
         if isinstance(given, Tensor) and not torch.equal(given, now):
-            raise CheckFailed(
-                f"{name} changes its input in place; the caller still needs it as it was"
-            )
+            raise CheckFailed(f"{name} changes its input in place. The caller still needs it.")
     return answer
 
 
 def _same_kind(name: str, answer: Any, truth: Tensor, mistakes: Mapping[str, Any]) -> None:
+    """Raises CheckFailed unless the answer is a finite tensor with the shape and kind of `truth`.
+
+    Floating-point types are all of one kind.
+    """
     if not isinstance(answer, Tensor):
-        raise CheckFailed(f"{name} returned a {type(answer).__name__}; a tensor is asked for")
+        raise CheckFailed(f"{name} returned a {type(answer).__name__}. Return a tensor.")
     if answer.shape != truth.shape:
         for hint, wrong in mistakes.items():
             if _equal(answer, wrong):
                 raise CheckFailed(f"{name}: {hint}")
         raise CheckFailed(
-            f"{name} has the shape {tuple(answer.shape)}, which should be {tuple(truth.shape)}; "
-            "look at what is summed, joined or left out"
+            f"{name} has the shape {tuple(answer.shape)}. It should be {tuple(truth.shape)}. "
+            "Look at the dimensions that are summed, joined or left out."
         )
     if answer.is_floating_point() and not answer.isfinite().all():
-        raise CheckFailed(f"{name} holds NaN or infinity; look for a division or a root of zero")
+        raise CheckFailed(
+            f"{name} contains NaN or infinity. Look for a division by zero or a root of zero."
+        )
     if answer.dtype != truth.dtype and not (
         answer.is_floating_point() and truth.is_floating_point()
     ):
-        raise CheckFailed(f"{name} is of {answer.dtype}; {truth.dtype} is asked for")
+        raise CheckFailed(f"{name} has the type {answer.dtype}. It should be {truth.dtype}.")
 
 
 def _equal(answer: Any, truth: Any) -> bool:
+    """Whether both have the same shape and, up to rounding errors, the same values."""
     if isinstance(truth, Tensor):
         return (
             isinstance(answer, Tensor)
@@ -73,7 +84,8 @@ def _equal(answer: Any, truth: Any) -> bool:
 
 
 def _difference(answer: Any, truth: Any) -> str:
+    """Says in one sentence how far the answer is from the truth."""
     if isinstance(truth, Tensor):
         share = (answer.float() - truth.float()).abs().gt(1e-3).float().mean().item()
-        return f"{share:.0%} of its numbers differ from the right ones"
-    return f"for one input it gives {answer!r}"
+        return f"{share:.0%} of the numbers differ from the right ones."
+    return f"For one of the inputs, the answer is {answer!r}."

@@ -1,5 +1,4 @@
-"""Exercises 18: operations of a convolution, the roofline, parts of unequal size, a ring of GPUs,
-and CLIP's loss where each process holds some rows."""
+"""Checks of exercises 18: operations, the roofline, gradient accumulation, all-reduce, InfoNCE."""
 
 from collections.abc import Callable
 
@@ -7,110 +6,107 @@ import torch
 import torch.nn.functional as F
 
 from minidalle2.clip import info_nce
-from minidalle2.cluster import ring_bytes
+from minidalle2.scale.cluster import ring_bytes
 from minidalle2.teaching.checks.compare import call, compare
 
 
 def check_convolution_operations(convolution_operations: Callable, seed: int = 0) -> None:
-    """convolution_operations(pictures, channels_in, channels_out, kernel, side) → operations, where
-    the output has `side` pixels a side."""
+    """convolution_operations(pictures, channels_in, channels_out, kernel, side) → operations.
+
+    The output has side x side pixels. A multiplication and an addition are two operations.
+    """
     n, c_in, c_out, kernel, side = 4, 5 + seed, 8, 3, 16
     outputs, inputs = n * c_out * side**2, c_in * kernel**2
-    compare(
-        "convolution_operations",
-        float(convolution_operations(n, c_in, c_out, kernel, side)),
-        float(2 * outputs * inputs),
-        {
-            "multiplications alone are counted; each comes with an addition":
-                float(outputs * inputs),
-            "the kernel is square: it reads kernel² pixels of each channel":
-                float(2 * outputs * c_in * kernel),
-            "each output number reads *all* channels that go in": float(2 * outputs * kernel**2),
-            "this is for one picture": float(2 * outputs * inputs / n),
-            "a kernel is applied at every pixel of the output": float(2 * n * c_out * inputs),
-        },
-    )  # fmt: skip
+    truth = 2 * outputs * inputs
+    one_row = 2 * outputs * c_in * kernel
+    one_channel = 2 * outputs * kernel**2
+    one_place = 2 * n * c_out * inputs
+    mistakes = {
+        "Only multiplications are counted. Each comes with an addition.": float(truth / 2),
+        "The kernel is square. It reads kernel² pixels of each channel.": float(one_row),
+        "Only one input channel is read. Each output reads all input channels.": float(one_channel),
+        "This is the number for one picture.": float(truth / n),
+        "The kernel is applied once. Apply it at every pixel of the output.": float(one_place),
+    }
+    answer = float(convolution_operations(n, c_in, c_out, kernel, side))
+    compare("convolution_operations", answer, float(truth), mistakes)
 
 
 def check_roof(roof: Callable, seed: int = 0) -> None:
-    """roof(intensity, peak, bandwidth) → the highest rate, operations a second."""
+    """roof(intensity (N,), peak, bandwidth) → (N,), the highest possible operations per second."""
     intensity = torch.tensor([0.25, 2.0, 8.0 + seed, 40.0, 400.0])
     peak, bandwidth = 300.0, 20.0
-    compare(
-        "roof", call("roof", roof, intensity, peak, bandwidth),
-        (intensity * bandwidth).clamp(max=peak),
-        {
-            "the higher of the two limits is taken; both hold, so it is the lower":
-                (intensity * bandwidth).clamp(min=peak),
-            "memory's limit alone; no operation is faster than the peak": intensity * bandwidth,
-            "bytes a second over operations a byte; more operations a byte allow *more*":
-                (bandwidth / intensity).clamp(max=peak),
-            "the bend lies at peak / bandwidth; the peak holds to its right, the slope to its left":
-                (intensity * bandwidth).where(intensity * bandwidth > peak, torch.tensor(peak)),
-        },
-    )  # fmt: skip
+    memory = intensity * bandwidth
+    higher = memory.clamp(min=peak)
+    inverted = (bandwidth / intensity).clamp(max=peak)
+    mistakes = {
+        "The higher of two limits is returned. Both hold, so it is the lower.": higher,
+        "Only the limit of the memory is used. The peak is a limit, too.": memory,
+        "The fraction is inverted. More operations per byte allow a higher rate.": inverted,
+    }
+    answer = call("roof", roof, intensity, peak, bandwidth)
+    compare("roof", answer, memory.clamp(max=peak), mistakes)
 
 
 def check_whole_gradient(whole_gradient: Callable, seed: int = 0) -> None:
-    """whole_gradient(gradients, sizes) → of the mean over all samples, from those of the parts'."""
+    """whole_gradient(gradients (parts, parameters), sizes (parts,)) → (parameters,).
+
+    Each row is the gradient of the mean loss of a part. The result is that of all samples.
+    """
     generator = torch.Generator().manual_seed(seed)
-    gradients = torch.randn(3, 5, generator=generator)  # of each part's mean
-    sizes = torch.tensor([8, 8, 3 + seed])  # the last part is what was left
+    gradients = torch.randn(3, 5, generator=generator)
+    sizes = torch.tensor([8, 8, 3 + seed])  # the last part is the rest of the batch
     weighted = sizes[:, None] * gradients
-    compare(
-        "whole_gradient", call("whole_gradient", whole_gradient, gradients, sizes),
-        weighted.sum(0) / sizes.sum(),
-        {
-            "all parts weigh alike; the last one has fewer samples": gradients.mean(0),
-            "gradients are added up, as if the loss were a sum of means": gradients.sum(0),
-            "the sum over samples; the loss is their mean": weighted.sum(0),
-            "divided by the number of parts; weights are samples": weighted.sum(0) / 3,
-            "a smaller part weighs more": (
-                gradients / sizes[:, None]
-            ).sum(0) / (1 / sizes).sum(),
-        },
-    )  # fmt: skip
+    inverse = (gradients / sizes[:, None]).sum(0) / (1 / sizes).sum()
+    mistakes = {
+        "All parts have the same weight. The last one has fewer samples.": gradients.mean(0),
+        "The gradients are added, as if the loss were a sum of means.": gradients.sum(0),
+        "This is the gradient of the sum over samples. The loss is their mean.": weighted.sum(0),
+        "The sum is divided by the number of parts, not of samples.": weighted.sum(0) / 3,
+        "Smaller parts have larger weights. They should have smaller ones.": inverse,
+    }
+    answer = call("whole_gradient", whole_gradient, gradients, sizes)
+    compare("whole_gradient", answer, weighted.sum(0) / sizes.sum(), mistakes)
 
 
 def check_exchange_seconds(exchange_seconds: Callable, seed: int = 0) -> None:
-    """exchange_seconds(parameters, gpus, link) → of float32 gradients in a ring all-reduce."""
+    """exchange_seconds(parameters, gpus, link) → seconds of a ring all-reduce of float32 gradients.
+
+    Each GPU sends link bytes per second.
+    """
     parameters, link = 1_000_000_000, 50e9
     for gpus in (1, 2, 64 + seed):
         size = 4 * parameters
         truth = ring_bytes(size, gpus) / link
-        compare(
-            f"exchange_seconds on {gpus} GPUs", float(exchange_seconds(parameters, gpus, link)),
-            truth,
-            {
-                "half of it: pieces are first added up around the ring, then passed on again":
-                    truth / 2,
-                "a float32 number has four bytes": truth / 4,
-                "everybody sends all to everybody; a ring sends each piece to the neighbour":
-                    (gpus - 1) * size / link,
-                "(N - 1) pieces travel, and each is an N-th of the whole":
-                    2 * (gpus - 1) * size / link,
-                "of its N pieces a GPU keeps one at home in each round": 2 * size / link,
-            },
-        )  # fmt: skip
+        all_to_all = (gpus - 1) * size / link
+        whole_pieces = 2 * (gpus - 1) * size / link
+        mistakes = {
+            "This is half of it. A second round passes the sums on.": truth / 2,
+            "One byte per number is counted. A float32 number has four bytes.": truth / 4,
+            "Each GPU sends all to all others. In a ring it sends one piece at a time.": all_to_all,
+            "Each of the N - 1 pieces is only an N-th of the gradients.": whole_pieces,
+            "In each round a GPU sends N - 1 of its N pieces, not all N.": 2 * size / link,
+        }
+        answer = float(exchange_seconds(parameters, gpus, link))
+        compare(f"exchange_seconds on {gpus} GPUs", answer, truth, mistakes)
 
 
 def check_loss_of_all(loss_of_all: Callable, seed: int = 0) -> None:
-    """loss_of_all(z_i, z_t, scale) → InfoNCE; z_i and z_t (W, B, E) are rows of W processes."""
+    """loss_of_all(z_i (W, B, E), z_t (W, B, E), scale) → InfoNCE of the rows of all W processes."""
     generator = torch.Generator().manual_seed(seed)
     z_i, z_t = F.normalize(torch.randn(2, 3, 4, 8, generator=generator), dim=-1)
     scale = 10.0
-    every = scale * z_i.flatten(0, 1) @ z_t.flatten(0, 1).T  # (W·B, W·B)
+    logits = scale * z_i.flatten(0, 1) @ z_t.flatten(0, 1).T  # (W·B, W·B)
+    truth = info_nce(logits)
     own = torch.stack([info_nce(scale * i @ t.T) for i, t in zip(z_i, z_t, strict=True)])
-    compare(
-        "loss_of_all", call("loss_of_all", loss_of_all, z_i, z_t, scale), info_nce(every),
-        {
-            "each process tells its own rows apart, an easier task; gather first": own.mean(),
-            "losses of the processes are added up": own.sum(),
-            "pictures look for texts; texts must look for pictures, too":
-                F.cross_entropy(every, torch.arange(12)),
-            "texts look for pictures; pictures must look for texts, too":
-                F.cross_entropy(every.T, torch.arange(12)),
-            "the scale is missing": info_nce(every / scale),
-            "both directions are added up; it is their mean": 2 * info_nce(every),
-        },
-    )  # fmt: skip
+    pictures_only = F.cross_entropy(logits, torch.arange(12))
+    texts_only = F.cross_entropy(logits.T, torch.arange(12))
+    mistakes = {
+        "Each process compares its own rows only, an easier task. Gather first.": own.mean(),
+        "Each process compares its own rows only, and the losses are added.": own.sum(),
+        "Only pictures find their texts. Texts must find their pictures, too.": pictures_only,
+        "Only texts find their pictures. Pictures must find their texts, too.": texts_only,
+        "The scale is missing.": info_nce(logits / scale),
+        "The two directions are added. The loss is their mean.": 2 * truth,
+    }
+    compare("loss_of_all", call("loss_of_all", loss_of_all, z_i, z_t, scale), truth, mistakes)

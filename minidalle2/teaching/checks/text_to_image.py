@@ -1,4 +1,4 @@
-"""Exercises 11: the chain and its measure."""
+"""Checks of exercises 11: the chain of stages and how its pictures are measured."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from minidalle2.teaching.checks.compare import CheckFailed, call, compare
 
 
 class Recorder:
-    """Stands in for the five stages, and writes down what each is given."""
+    """Stands in for the stages, and checks what each of them is given."""
 
     def __init__(self, seed: int):
         generator = torch.Generator().manual_seed(seed)
@@ -24,11 +24,14 @@ class Recorder:
         }
 
     def stage(self, name: str, *wants: str) -> Callable:
-        """A stage that wants those inputs and makes `name`."""
+        """Returns a stage that takes the inputs `wants` and returns `name`.
+
+        The stage raises CheckFailed if it is given anything else.
+        """
 
         def run(*given: torch.Tensor) -> torch.Tensor:
             if len(given) != len(wants):
-                raise CheckFailed(f"what makes {name} takes {' and '.join(wants)}")
+                raise CheckFailed(f"The stage that returns {name} takes {' and '.join(wants)}.")
             for want, value in zip(wants, given, strict=True):
                 self._expect(name, want, value)
             return self.made[name]
@@ -40,9 +43,9 @@ class Recorder:
             return
         for other, known in self.made.items():
             if value is known and other != want:
-                raise CheckFailed(f"what makes {name} was given {other}; it takes {want}")
+                raise CheckFailed(f"The stage that returns {name} was given {other}, not {want}.")
         if value is not self.made.get(want):
-            raise CheckFailed(f"what makes {name} was not given {want}")
+            raise CheckFailed(f"The stage that returns {name} was not given {want}.")
 
 
 def check_chain(chain: Callable, seed: int = 0) -> None:
@@ -59,59 +62,53 @@ def check_chain(chain: Callable, seed: int = 0) -> None:
     )
     for name, value in recorder.made.items():
         if answer is value and name != "image128":
-            raise CheckFailed(f"chain: it ends with {name}; go on to 128 px")
+            raise CheckFailed(f"chain: It returns {name}. Continue to 128 px.")
     compare("chain", answer, recorder.made["image128"])
 
 
 def check_all_right(all_right: Callable, seed: int = 0) -> None:
-    """all_right(answers, truth) → the share of pictures of which every attribute is right."""
+    """all_right(answers (B, K), truth (B, K)) → the share of pictures with K right attributes."""
     generator = torch.Generator().manual_seed(seed)
     truth = torch.randint(4, (50, 3), generator=generator)
     answers = torch.where(torch.rand(50, 3, generator=generator) < 0.8, truth, (truth + 1) % 4)
     same = answers == truth
-    compare(
-        "all_right", torch.as_tensor(call("all_right", all_right, answers, truth)),
-        same.all(1).float().mean(),
-        {
-            "attributes are counted, not pictures: one wrong attribute makes a picture wrong":
-                same.float().mean(),
-            "one right attribute is taken for enough": same.any(1).float().mean(),
-            "the number of pictures is returned; their share is asked for": same.all(1).sum(),
-        },
-    )  # fmt: skip
+    mistakes = {
+        "Attributes are counted, not pictures. All K must be right.": same.float().mean(),
+        "One right attribute is enough here. All K must be right.": same.any(1).float().mean(),
+        "The number of right pictures is returned. Return their share.": same.all(1).sum(),
+    }
+    answer = torch.as_tensor(call("all_right", all_right, answers, truth))
+    compare("all_right", answer, same.all(1).float().mean(), mistakes)
 
 
 def check_interval(interval: Callable, seed: int = 0) -> None:
-    """interval(right, n) → (low, high) of Wilson's 95 % interval."""
+    """interval(right, n) → (low, high), Wilson's 95 % interval."""
     for right, n in ((20, 20), (45 + seed, 50), (0, 10)):
         share, z = right / n, 1.96
-        half = z * (share * (1 - share) / n) ** 0.5
-        wide = (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5 * z / (1 + z * z / n)
-        compare(
-            f"interval({right}, {n})", tuple(interval(right, n)), wilson_interval(right, n),
-            {
-                "at 0 and 100 % the simple formula claims certainty; Wilson's does not":
-                    (share - half, share + half),
-                "the middle is not the share itself; Wilson moves it toward one half":
-                    (share - wide, share + wide),
-                "percent are returned; shares from 0 to 1 are asked for":
-                    tuple(100 * edge for edge in wilson_interval(right, n)),
-            },
-        )  # fmt: skip
+        normal = z * (share * (1 - share) / n) ** 0.5
+        half = (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5 * z / (1 + z * z / n)
+        truth = wilson_interval(right, n)
+        simple = share - normal, share + normal
+        around_share = share - half, share + half
+        percent = tuple(100 * edge for edge in truth)
+        mistakes = {
+            "At 0 and 100 % the simple formula claims certainty. Wilson's does not.": simple,
+            "The share itself is the middle. Wilson moves it toward one half.": around_share,
+            "Percentages are returned. Return shares from 0 to 1.": percent,
+        }
+        compare(f"interval({right}, {n})", tuple(interval(right, n)), truth, mistakes)
 
 
 def check_faithful(most_faithful: Callable, seed: int = 0) -> None:
-    """most_faithful(drawn, wanted) → (B,) which of n drawings is nearest to its own z_i."""
+    """most_faithful(drawn (B, n, E), wanted (B, n, E)) → (B,), the drawing nearest to its z_i."""
     generator = torch.Generator().manual_seed(seed)
     drawn, wanted = F.normalize(torch.randn(2, 20, 6, 5, generator=generator), dim=-1)
     own = (drawn * wanted).sum(-1)
-    crossed = (drawn @ wanted.mT).amax(-1)
-    compare(
-        "most_faithful", call("most_faithful", most_faithful, drawn, wanted), own.argmax(1),
-        {
-            "a drawing is compared with all wanted z_i; it should be held to its own":
-                crossed.argmax(1),
-            "the least faithful drawing is chosen": own.argmin(1),
-            "the closeness is returned; which drawing it was is asked for": own.amax(1),
-        },
-    )  # fmt: skip
+    nearest_to_any = (drawn @ wanted.mT).amax(-1).argmax(1)
+    mistakes = {
+        "A drawing is compared with every z_i. Compare it with its own only.": nearest_to_any,
+        "The drawing with the lowest similarity is selected.": own.argmin(1),
+        "The similarity is returned. Return the index of the drawing.": own.amax(1),
+    }
+    answer = call("most_faithful", most_faithful, drawn, wanted)
+    compare("most_faithful", answer, own.argmax(1), mistakes)

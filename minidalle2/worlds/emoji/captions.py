@@ -1,8 +1,9 @@
-"""Drawings → captions, in English or Chinese, in several phrasings.
+"""Drawings → captions in English or Chinese, in several phrasings.
 
-A caption says what is drawn by its name, or now and then by some keywords; the style most of the
-time, rarely nothing else; a coloured background always, and white hardly ever, so that what is
-unsaid is white. All lower case, as the pipeline makes prompts.
+Most captions contain the name of the drawing, some contain keywords in its place. Most captions
+contain the style, and a few contain nothing else. A coloured background is always in the caption. A
+white background is rarely in the caption, so that a prompt without a background means white.
+Captions are in lower case, like the prompts that the tokenizer receives.
 """
 
 import random
@@ -13,18 +14,23 @@ from minidalle2.worlds.emoji.names import Drawing, Name
 from minidalle2.worlds.emoji.splits import held_out_words
 from minidalle2.worlds.emoji.words import BACKGROUNDS, BARE, KINDS, WHITE
 
-CHINESE = 1 / 3  # of the captions
+# Shares of the captions.
+CHINESE = 1 / 3
 STYLELESS = 0.25
 KEYWORDS = 0.2
-NAMELESS = 0.05  # that only a hand is seen, whatever it draws, keeps style apart from things
+NAMELESS = 0.05  # the style alone, so that CLIP learns styles independently of names
+SAYS_WHITE = 0.15  # of the pictures on white
 MOST_KEYWORDS = 3
-SAYS_WHITE = 0.15
 
-# {a} the thing with its article, {name} without, {style}; {words} some keywords.
+# {name}: the name. {a}: the name with its article. {style_a}: the style with its article.
+# {words}: some keywords.
 STYLED = (
-    "{a} in {style} style", "{a}, {style} style", "{style} {name}",
-    "{style_a} emoji of {a}", "{style_a} drawing of {a}",
-)  # fmt: skip
+    "{a} in {style} style",
+    "{a}, {style} style",
+    "{style} {name}",
+    "{style_a} emoji of {a}",
+    "{style_a} drawing of {a}",
+)
 PLAIN = ("{a}", "{name}", "an emoji of {a}")
 STYLED_WORDS, PLAIN_WORDS = ("{style} emoji: {words}",), ("emoji: {words}",)
 STYLE_ALONE = ("{style} style", "an emoji in {style} style")
@@ -36,18 +42,21 @@ STYLED_WORDS_ZH, PLAIN_WORDS_ZH = ("{style}表情：{words}",), ("表情：{word
 STYLE_ALONE_ZH = ("{style}风格", "{style}风格的表情")
 ENDINGS_ZH = ("{caption}，{background}背景", "{background}背景上的{caption}")
 
-# "an hourglass", "an x-ray", but "a unicorn".
+# "an hourglass" and "an x-ray", but "a unicorn".
 AN_TOO = ("hour", "x-ray", "ng ", "sos ", "atm ")
 A_ALTHOUGH = ("unicorn", "one-", "euro", "ewe")
-SINGULAR = ("ss", "us", "rhinoceros", "-lis")  # endings in s that are no plural
-PLURALS = {"women", "men", "woman and man", "people"}  # heads without such an ending
+SINGULAR = ("ss", "us", "rhinoceros", "-lis")  # endings in s that are not a plural
+PLURALS = {"women", "men", "woman and man", "people"}  # plurals that do not end in s
 HEAD_ENDS = re.compile(r" (?:with|of|in|on|without|behind|holding|lifting|showing) | \(")
 
 
 def describe(
     drawings: list[Drawing], backgrounds: list[int], rng: random.Random, says_all: bool = False
 ) -> list[str]:
-    """One caption a picture; `says_all`: by name, with style and background, white or not."""
+    """Returns one caption for each picture.
+
+    With `says_all`, captions contain the name, the style and the background, even if it is white.
+    """
     return [
         caption(drawing, background, rng, says_all)
         for drawing, background in zip(drawings, backgrounds, strict=True)
@@ -55,6 +64,7 @@ def describe(
 
 
 def caption(drawing: Drawing, background: int, rng: random.Random, says_all: bool = False) -> str:
+    """A random caption of a drawing on a background, which is an index into BACKGROUNDS."""
     chinese = rng.random() < CHINESE
     styled = rng.random() >= STYLELESS or says_all
     words = some_keywords(drawing.name, chinese, rng)
@@ -80,21 +90,23 @@ def caption(drawing: Drawing, background: int, rng: random.Random, says_all: boo
 
 
 def on_background(said: str, background: int, chinese: bool, rng: random.Random) -> str:
+    """Adds the background to a caption."""
     english, (zh, _) = list(BACKGROUNDS.items())[background]
     ending = rng.choice(ENDINGS_ZH if chinese else ENDINGS)
     return ending.format(caption=said, background=zh if chinese else english)
 
 
 def some_keywords(name: Name, chinese: bool, rng: random.Random) -> list[str]:
+    """One to MOST_KEYWORDS random keywords, or fewer if the name has fewer."""
     known = keywords(name)[chinese]
     return rng.sample(known, min(len(known), rng.randint(1, MOST_KEYWORDS)))
 
 
 @cache
 def keywords(name: Name) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """English and Chinese: its keywords and its kind, without those that name what is held out.
+    """The keywords of a name and its kind, in English and in Chinese.
 
-    A name that is held out itself keeps all: they are its own.
+    Keywords that contain a held-out name are removed. A held-out name itself keeps all keywords.
     """
     kind, kind_zh = kind_of(name.subgroup)
     english = dict.fromkeys(word.lower() for word in (*name.keywords, kind) if word)
@@ -108,14 +120,14 @@ def keywords(name: Name) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def kind_of(subgroup: str) -> tuple[str, str]:
-    """'animal-bird' → ('bird', '鸟'); ('', '') for subgroups of odds and ends."""
+    """'animal-bird' → ('bird', '鸟'); ('', '') for subgroups without a common kind."""
     found = (kinds for start, kinds in KINDS.items() if subgroup.startswith(start))
     return next(found, ("", ""))
 
 
 @cache
 def spoken(name: str) -> str:
-    """CLDR's name as one says it: 'Person: beard' → 'person with beard'."""
+    """CLDR's name as people say it: 'Person: beard' → 'person with beard'."""
     name = name.lower().replace("’", "'").replace("“", "").replace("”", "")
     return name.replace("person: ", "person with ").replace("keycap: ", "keycap ")
 

@@ -1,7 +1,8 @@
-"""Vector sources → pixels: drawn once with resvg, then kept in a cache folder.
+"""Vector graphics → pixels. They are drawn once with resvg and stored in a cache folder.
 
-A picture is RGBA with its colours premultiplied by alpha, so that averages and backgrounds are
-plain sums. 128 px is drawn; 64 px is its 2 x 2 box average, and 32 px that of 64 px.
+A picture is RGBA, with the colours premultiplied by alpha, so that averages and backgrounds are
+sums. Pictures are drawn at 128 px. Those of 64 px are averages of 2 x 2 pixels, and those of 32 px
+are averages of 2 x 2 pixels of 64 px. Letters: N drawings, B pictures, S pixels a side.
 """
 
 import hashlib
@@ -17,22 +18,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from minidalle2.locks import locked
+from minidalle2.storage.locks import locked
 from minidalle2.worlds.emoji.names import data_folder, drawings
 from minidalle2.worlds.emoji.words import STYLES
 from minidalle2.worlds.stored import cache_folder
 
 SIZES = (32, 64, 128)
-VERSION = 1  # of this file's drawing; raise it where pixels change
+VERSION = 1  # of the way this file draws; increase it if pixels change
 
 
 @cache
 def read_style(style: str) -> dict:
-    """The style's file: `drawings` (key → SVG), `license`, `credit`, `source`, `changes`."""
+    """The file of a style: `drawings` (key → SVG), `license`, `credit`, `source`, `changes`.
+
+    Raises ValueError if it is missing or damaged.
+    """
     path = data_folder() / f"{style}.json.xz"
     try:
         return json.loads(lzma.decompress(path.read_bytes()))
@@ -44,24 +49,39 @@ def read_style(style: str) -> dict:
 
 @cache
 def pictures(size: int) -> Tensor:
-    """(N, 4, size, size) uint8, one for each of `drawings()`; premultiplied RGBA."""
+    """(N, 4, size, size) uint8, one picture for each of `drawings()`, premultiplied RGBA.
+
+    Raises ValueError unless `size` is one of SIZES.
+    """
     if size not in SIZES:
-        raise ValueError(f"there are no emoji of {size} px; there are {', '.join(map(str, SIZES))}")
+        raise ValueError(
+            f"there are no emoji of {size} px; {', '.join(map(str, SIZES))} px would work"
+        )
     path = _cached(size)
     kept = _load(path, size)
     if kept is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path.with_name("emoji.lock"), wait=True):  # two may need them at once
+        with locked(path.with_name("emoji.lock"), wait=True):  # another process may draw them
             if (kept := _load(path, size)) is None:
                 _draw_all()
                 kept = _load(path, size)
     return torch.from_numpy(kept)
 
 
+def draw(rows: Tensor, size: int) -> Tensor:
+    """Rows of `drawings()` (B,) → (B, 4, size, size) float from 0 to 255, premultiplied RGBA.
+
+    Raises ValueError for sizes above 32 that are not in SIZES.
+    """
+    if size >= min(SIZES):
+        return pictures(size)[rows].float()
+    return F.adaptive_avg_pool2d(pictures(min(SIZES))[rows].float(), size)
+
+
 def rasterise(svg: str, size: int) -> np.ndarray:
-    """→ (4, size, size) uint8, premultiplied RGBA."""
+    """SVG → (4, size, size) uint8, premultiplied RGBA."""
     png = _resvg(svg, size)
-    if png is None:  # then at twice the size it goes well, and the average is as good
+    if png is None:  # drawing at twice the size works, and averaging gives the same quality
         return halve(rasterise(svg, 2 * size)[None])[0]
     rgba = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")).transpose(2, 0, 1)
     colour = (rgba[:3].astype(np.uint16) * rgba[3] + 127) // 255
@@ -69,38 +89,42 @@ def rasterise(svg: str, size: int) -> np.ndarray:
 
 
 def halve(pictures: np.ndarray) -> np.ndarray:
-    """(N, 4, 2S, 2S) uint8 → (N, 4, S, S): 2 x 2 box averages, rounded."""
+    """(N, 4, 2S, 2S) uint8 → (N, 4, S, S): rounded averages of 2 x 2 pixels."""
     total = sum(pictures[:, :, i::2, j::2].astype(np.uint16) for i in (0, 1) for j in (0, 1))
     return ((total + 2) // 4).astype(np.uint8)
 
 
 def _resvg(svg: str, size: int) -> bytes | None:
-    """→ a PNG; None where resvg 0.48 panics, as it does on some filters at some sizes."""
+    """SVG → PNG, or None if resvg 0.48 panics, as it does for some filters at some sizes."""
     try:
         import resvg_py
     except ImportError as error:
         raise ValueError(
-            "the emoji are drawn at first use by resvg-py, which is not installed; "
-            'pip install "minidalle2[emoji]" (or pip install resvg-py)'
+            "the emoji are drawn at first use with resvg-py, which is not installed; "
+            'pip install "minidalle2[emoji]" or pip install resvg-py would work'
         ) from error
     try:
         return resvg_py.svg_to_bytes(
             svg_string=svg, width=size, height=size, skip_system_fonts=True
         )
-    except BaseException as error:  # its PanicException is not an Exception
+    except BaseException as error:  # resvg's PanicException is not an Exception
         if type(error).__name__ != "PanicException" or size >= 1024:
             raise
         return None
 
 
 def _draw_all() -> None:
-    """Draws every drawing and writes each size; memory for all at 128 px, about 0.6 GB."""
+    """Draws every drawing and writes each size.
+
+    All drawings at 128 px need about 0.6 GB of memory.
+    """
     sources = [read_style(style)["drawings"][name.key] for name, style in drawings()]
     read_style.cache_clear()
     drawn = np.empty((len(sources), 4, max(SIZES), max(SIZES)), np.uint8)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # resvg lets go of Python's lock
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # resvg releases Python's lock
         done = threads.map(lambda svg: rasterise(svg, max(SIZES)), sources)
-        bar = tqdm(done, "drawing the emoji, once", len(sources), unit="picture", disable=None)
+        title = "drawing the emoji (first use only)"
+        bar = tqdm(done, title, len(sources), unit="picture", disable=None)
         for i, picture in enumerate(bar):
             drawn[i] = picture
     for size in sorted(SIZES, reverse=True):
@@ -114,7 +138,7 @@ def _cached(size: int) -> Path:
 
 @cache
 def fingerprint() -> str:
-    """Changes with the sources, the order of the drawings, and how this file draws them."""
+    """A hash of the sources, of the order of the drawings, and of VERSION."""
     digest = hashlib.sha256(str(VERSION).encode())
     for name in ("names.jsonl", *(f"{style}.json.xz" for style in STYLES)):
         path = data_folder() / name
@@ -125,7 +149,7 @@ def fingerprint() -> str:
 
 
 def _load(path: Path, size: int) -> np.ndarray | None:
-    """None where there is no whole file of the right shape."""
+    """The pictures in a file, or None if the file is incomplete or has another shape."""
     try:
         with np.load(path) as file:
             kept = file["pictures"]
@@ -135,7 +159,10 @@ def _load(path: Path, size: int) -> np.ndarray | None:
 
 
 def _save(drawn: np.ndarray, path: Path) -> None:
-    """Whole or not at all: it may be stopped, and locks don't hold on every file system."""
+    """Writes a file that appears only when it is complete.
+
+    The process may be stopped while it writes, and some file systems have no locks.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:

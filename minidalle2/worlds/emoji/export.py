@@ -1,8 +1,8 @@
-"""Pictures → a folder of PNGs with metadata.jsonl, which Hugging Face's `imagefolder` loads.
+"""Pictures → a folder of PNG files with metadata.jsonl, which Hugging Face's `imagefolder` loads.
 
-A line of metadata.jsonl: `file_name`, `text` (the caption), `name`, `style`, `background`, and the
-`license` of that drawing. The licences and credits are copied into the folder: they must stay with
-the pictures.
+A line of metadata.jsonl has `file_name`, `text` (the caption), `name`, `style`, `background`, and
+the `license` of the drawing. The licences and credits are copied into the folder. They must stay
+with the pictures.
 """
 
 import json
@@ -13,29 +13,29 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minidalle2.pictures import save_png, to_uint8
+from minidalle2.storage.pictures import save_png, to_uint8
+from minidalle2.worlds.batches import caption_rng
 from minidalle2.worlds.emoji.backgrounds import compose, sample_backgrounds
 from minidalle2.worlds.emoji.captions import describe
-from minidalle2.worlds.emoji.names import data_folder, drawings
+from minidalle2.worlds.emoji.drawings import draw
+from minidalle2.worlds.emoji.names import drawings, licences
 from minidalle2.worlds.emoji.splits import check_split, members
 from minidalle2.worlds.emoji.words import BACKGROUNDS, STYLE_LICENCES
-from minidalle2.worlds.emoji.world import draw
-from minidalle2.worlds.shapes.export import remove_pictures_from
-from minidalle2.worlds.shapes.world import caption_rng
+from minidalle2.worlds.stored import remove_pictures_from
 
-AT_ONCE = 64  # pictures
+AT_ONCE = 64  # pictures sampled at a time
 
 
 def export(split: str, n: int, size: int, seed: int, folder: Path) -> Iterator[int]:
-    """Write n pictures of `size` px; yields how many are written so far.
+    """Writes n pictures of `size` px into the folder; yields the number written so far.
 
-    Picture i depends on split and seed only, not on n, and shows the same at every size; after all
-    drawings of the split, they come again with other captions and backgrounds.
+    Picture i depends on the split and the seed only, not on n. It shows the same drawing at every
+    size. After all drawings of the split, the drawings repeat with other captions and backgrounds.
     """
     check_split(split)
     drawn_from = members(split)
     remove_pictures_from(n, folder)
-    shutil.copytree(data_folder() / "LICENSES", folder / "LICENSES", dirs_exist_ok=True)
+    shutil.copytree(licences(), folder / "LICENSES", dirs_exist_ok=True)
     with open(folder / "metadata.jsonl", "w", encoding="utf-8", newline="\n") as metadata:
         for start in range(0, n, AT_ONCE):
             rows, backgrounds, captions = _sample(drawn_from, seed, start)
@@ -45,16 +45,19 @@ def export(split: str, n: int, size: int, seed: int, folder: Path) -> Iterator[i
                 file_name = f"{start + i:06d}.png"
                 save_png(drawn[i], folder / file_name)
                 facts = {
-                    "file_name": file_name, "text": captions[i], "name": name.name, "style": style,
+                    "file_name": file_name,
+                    "text": captions[i],
+                    "name": name.name,
+                    "style": style,
                     "background": list(BACKGROUNDS)[int(backgrounds[i])],
                     "license": STYLE_LICENCES[style],
-                }  # fmt: skip
+                }
                 metadata.write(json.dumps(facts, ensure_ascii=False) + "\n")
             yield min(start + AT_ONCE, n)
 
 
 def _sample(members: Tensor, seed: int, start: int) -> tuple[Tensor, Tensor, list[str]]:
-    """Rows, backgrounds and captions of the AT_ONCE pictures from `start` on."""
+    """Rows, backgrounds and captions of AT_ONCE pictures, from number `start` on."""
     order = torch.randperm(len(members), generator=torch.Generator().manual_seed(seed))
     places = torch.arange(start, start + AT_ONCE) % len(members)
     rows = members[order[places]]

@@ -1,27 +1,28 @@
-"""Light augmentation that keeps every caption true: smaller, and anywhere in the free space.
+"""Light augmentation that keeps every caption true: drawings become smaller and move.
 
-No flips: arrows, clocks and letters would lie. Nothing is cut off, because a drawing spans at most
-96 % of its picture.
+Drawings are not mirrored, because captions of arrows, clocks and letters would become wrong.
+Nothing is cut off: a drawing fills at most 96 % of its picture and moves only within the free
+space.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SPAN = 0.96  # of the picture, at most, before (data/emoji/vectors.py)
-SMALLEST = 0.85
+SPAN = 0.96  # largest side of a drawing, as a share of the picture (data/emoji/vectors.py)
+SMALLEST = 0.85  # smallest scale
 
 
 def jitter(drawn: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """(B, 4, S, S) float, S = size or twice that → (B, 4, size, size), scaled and shifted.
+    """(B, 4, S, S) float, S = size or 2 · size → (B, 4, size, size), scaled and shifted.
 
-    From twice the size, the average of 2 x 2 samples keeps it sharp.
+    If S is 2 · size, the result is averaged over 2 x 2 pixels, which keeps it sharp.
     """
     n, side = len(drawn), drawn.shape[-1]
     scale = SMALLEST + (1 - SMALLEST) * torch.rand(n, generator=generator)
-    free = 1 - SPAN * scale  # in half sides of the picture, on each side
+    free = 1 - SPAN * scale  # on each side, as a share of half the picture
     shift = (torch.rand(n, 2, generator=generator) * 2 - 1) * free[:, None]
-    matrix = torch.zeros(n, 2, 3)  # from the new picture's coordinates to the old one's
+    matrix = torch.zeros(n, 2, 3)  # from new coordinates to old ones
     matrix[:, 0, 0] = matrix[:, 1, 1] = 1 / scale
     matrix[:, :, 2] = -shift / scale[:, None]
     grid = F.affine_grid(matrix, [n, 1, side, side], align_corners=False)

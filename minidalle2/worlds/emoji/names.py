@@ -1,4 +1,4 @@
-"""Which drawings there are: names.jsonl as rows, a drawing being a name in a style."""
+"""The drawings that exist. A drawing is a name in a style; names.jsonl has the names."""
 
 import json
 from dataclasses import dataclass
@@ -11,42 +11,51 @@ from minidalle2.worlds.emoji.words import STYLES
 
 @dataclass(frozen=True)
 class Name:
-    """A codepoint (or a sequence) and what it is called; a row of names.jsonl."""
+    """A codepoint, or a sequence of codepoints, and its names. It is a row of names.jsonl."""
 
-    key: str  # its codepoints in hexadecimal, "1f980"
+    key: str  # codepoints in hexadecimal, "1f980"
     char: str
-    name: str  # in CLDR's spelling; `captions.spoken` is what captions say
+    name: str  # in CLDR's spelling; captions use `captions.spoken` of it
     keywords: tuple[str, ...]
     group: str
     subgroup: str
     tier: str  # core, symbols or clocks
     name_zh: str
     keywords_zh: tuple[str, ...]
-    styles: tuple[str, ...]  # the ones that have drawn it
+    styles: tuple[str, ...]  # those that have a drawing of it
 
 
 class Drawing(NamedTuple):
+    """A name in a style."""
+
     name: Name
     style: str
 
 
 def data_folder() -> Path:
-    """The repository's data/emoji, which stands beside the package."""
+    """The folder data/emoji of the repository. Raises ValueError if it is missing."""
     folder = Path(__file__).resolve().parents[3] / "data" / "emoji"
     if not (folder / "names.jsonl").exists():
         raise ValueError(
-            f"the emoji world's data is not at {folder}; it comes with the repository, so run from "
-            "a clone of it (pip install -e .)"
+            f"the emoji world's data is not at {folder}; the data is part of the repository, so "
+            "run from a clone of it (pip install -e .)"
         )
     return folder
 
 
+def licences() -> Path:
+    """The folder of the licences and credits of all drawings. It must stay with the pictures."""
+    return data_folder() / "LICENSES"
+
+
 def read_json(name: str):
+    """The content of a JSON file in the data folder."""
     return json.loads((data_folder() / name).read_text(encoding="utf-8"))
 
 
 @cache
 def names() -> tuple[Name, ...]:
+    """All names, in the order of names.jsonl."""
     lines = (data_folder() / "names.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     return tuple(
@@ -56,7 +65,7 @@ def names() -> tuple[Name, ...]:
 
 @cache
 def drawings() -> tuple[Drawing, ...]:
-    """All, hidden and held-out ones too: style by style, each in the order of the names."""
+    """All drawings, also hidden and held-out ones: style by style, in the order of the names."""
     return tuple(
         Drawing(name, style) for style in STYLES for name in names() if style in name.styles
     )

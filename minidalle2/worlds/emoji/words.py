@@ -1,6 +1,6 @@
-"""The words of the emoji world, English and Chinese: styles, backgrounds, kinds of things."""
+"""The words of the emoji world in English and Chinese: styles, backgrounds, kinds of things."""
 
-STYLE_LICENCES = {  # SPDX; data/emoji/LICENSES has what each asks for
+STYLE_LICENCES = {  # SPDX identifiers; data/emoji/LICENSES has the texts
     "noto": "Apache-2.0",
     "blob": "Apache-2.0",
     "twemoji": "CC-BY-4.0",
@@ -10,7 +10,7 @@ STYLE_LICENCES = {  # SPDX; data/emoji/LICENSES has what each asks for
 }
 STYLES = tuple(STYLE_LICENCES)
 
-# name: (Chinese, RGB). White is what is left unsaid.
+# Name: (Chinese name, RGB). A caption without a background means white.
 BACKGROUNDS = {
     "white": ("白色", (255, 255, 255)),
     "black": ("黑色", (20, 20, 20)),
@@ -24,9 +24,9 @@ BACKGROUNDS = {
     "pink": ("粉色", (250, 165, 205)),
     "brown": ("棕色", (135, 90, 55)),
 }
-WHITE = 0  # its place in BACKGROUNDS
+WHITE = 0  # index in BACKGROUNDS
 
-# Unicode's subgroups by their beginning: what a thing of it is.
+# Beginning of the name of a Unicode subgroup → the kind of its members in English and Chinese.
 KINDS = {
     "face-": ("face", "脸"),
     "cat-face": ("cat", "猫"),
@@ -75,32 +75,27 @@ KINDS = {
     "geometric": ("shape", "图形"),
 }
 
-# Names that take no article although they look singular.
-BARE = {
-    "rolling on the floor laughing", "star-struck", "zzz", "hundred points", "dashing away",
-    "dizzy", "thumbs up", "thumbs down", "santa claus", "mrs. claus", "horse racing", "cooking",
-    "bread", "baguette bread", "garlic", "ginger root", "broccoli", "bacon", "cut of meat",
-    "meat on bone", "popcorn", "butter", "salt", "canned food", "cooked rice", "curry rice",
-    "spaghetti", "oden", "sushi", "dango", "shaved ice", "soft ice cream", "ice cream", "candy",
-    "custard", "sake", "bubble tea", "mate", "ice", "pouring liquid", "mount fuji", "camping",
-    "rock", "wood", "tokyo tower", "statue of liberty", "kaaba", "foggy", "sunrise",
-    "sunrise over mountains", "sunset", "cityscape", "cityscape at dusk", "construction",
-    "milky way", "fog", "fire", "high voltage", "baseball", "softball", "basketball",
-    "volleyball", "american football", "rugby football", "tennis", "bowling", "field hockey",
-    "ice hockey", "lacrosse", "ping pong", "badminton", "performing arts", "yarn", "thread",
-    "airplane departure", "airplane arrival", "dna", "e-mail", "locked", "unlocked",
-    "locked with pen", "locked with key", "soap", "x-ray", "chart increasing",
-    "chart decreasing", "chart increasing with yen", "hourglass done", "hourglass not done",
-    "leafy green", "moon viewing ceremony", "nail polish", "potable water", "non-potable water",
-    "men's room", "women's room", "passport control", "customs", "baggage claim",
-    "left luggage", "warning", "children crossing", "no entry", "prohibited", "radioactive",
-    "biohazard", "om", "yin yang", "cinema", "wireless", "vibration mode", "mobile phone off",
-    "multiply", "plus", "minus", "divide", "infinity", "currency exchange", "copyright",
-    "registered", "trade mark", "information", "circled m", "money with wings", "family",
-    "no bicycles", "no smoking", "no littering", "no pedestrians", "no mobile phones",
-    "no one under eighteen", "palms up together", "breast-feeding", "people with bunny ears",
-    "people wrestling", "people hugging", "coral", "building construction", "luggage",
-    "input latin uppercase", "input latin lowercase", "aries", "taurus", "gemini", "cancer",
-    "leo", "virgo", "libra", "scorpio", "sagittarius", "capricorn", "aquarius", "pisces",
-    "ophiuchus",
-}  # fmt: skip
+# Names that have no article although they look singular.
+NO_ARTICLE = """
+rolling on the floor laughing, star-struck, zzz, hundred points, dashing away, dizzy, thumbs up,
+thumbs down, santa claus, mrs. claus, horse racing, cooking, bread, baguette bread, garlic,
+ginger root, broccoli, bacon, cut of meat, meat on bone, popcorn, butter, salt, canned food,
+cooked rice, curry rice, spaghetti, oden, sushi, dango, shaved ice, soft ice cream, ice cream,
+candy, custard, sake, bubble tea, mate, ice, pouring liquid, mount fuji, camping, rock, wood,
+tokyo tower, statue of liberty, kaaba, foggy, sunrise, sunrise over mountains, sunset, cityscape,
+cityscape at dusk, construction, milky way, fog, fire, high voltage, baseball, softball, basketball,
+volleyball, american football, rugby football, tennis, bowling, field hockey, ice hockey, lacrosse,
+ping pong, badminton, performing arts, yarn, thread, airplane departure, airplane arrival, dna,
+e-mail, locked, unlocked, locked with pen, locked with key, soap, x-ray, chart increasing,
+chart decreasing, chart increasing with yen, hourglass done, hourglass not done, leafy green,
+moon viewing ceremony, nail polish, potable water, non-potable water, men's room, women's room,
+passport control, customs, baggage claim, left luggage, warning, children crossing, no entry,
+prohibited, radioactive, biohazard, om, yin yang, cinema, wireless, vibration mode,
+mobile phone off, multiply, plus, minus, divide, infinity, currency exchange, copyright, registered,
+trade mark, information, circled m, money with wings, family, no bicycles, no smoking, no littering,
+no pedestrians, no mobile phones, no one under eighteen, palms up together, breast-feeding,
+people with bunny ears, people wrestling, people hugging, coral, building construction, luggage,
+input latin uppercase, input latin lowercase, aries, taurus, gemini, cancer, leo, virgo, libra,
+scorpio, sagittarius, capricorn, aquarius, pisces, ophiuchus
+"""
+BARE = {name.strip() for name in NO_ARTICLE.split(",")}

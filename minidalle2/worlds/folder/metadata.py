@@ -1,8 +1,8 @@
-"""metadata.jsonl or metadata.csv → which file has which caption, and what is wrong with the rest.
+"""metadata.jsonl or metadata.csv → the caption of each file, and the problems of the other files.
 
-Hugging Face's `imagefolder` convention: a line has a `file_name`, relative to the metadata's
-folder, and a `text`. Both files may lie at the root and in each folder directly below it; where a
-folder has both, the .jsonl counts. A broken line is noted and skipped, never fatal.
+This is the convention of Hugging Face's `imagefolder`: a line has a `file_name`, relative to the
+folder of the metadata, and a `text`. Metadata may be in the root folder and in each folder directly
+below it. If a folder has both files, the .jsonl is used. A broken line is noted and skipped.
 """
 
 import csv
@@ -14,12 +14,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import Image
 
-SHOWN = 3  # names that a summary gives of each kind
+SHOWN = 3  # names that a summary contains for each kind of problem
 
 
 @dataclass
 class Report:
-    """What was left out and why: kind of problem → the files (or lines) that have it."""
+    """Files that were left out: kind of problem → the files (or lines) that have it."""
 
     problems: dict[str, list[str]] = field(default_factory=dict)
 
@@ -37,16 +37,16 @@ class Report:
 
 
 def read_metadata(root: Path, report: Report) -> dict[str, str]:
-    """→ file, relative to root, with / between its parts → caption, in the order of the lines.
+    """→ file → caption, in the order of the lines. A file is a path relative to root, with slashes.
 
-    Raises ValueError where there is no metadata at all, or none that is text.
+    Notes all problems in `report`. Raises ValueError if there is no metadata, or if it is not text.
     """
     found = [path for folder in _folders(root) if (path := _metadata_in(folder))]
     if not found:
         raise ValueError(
-            f"there is no metadata.jsonl or metadata.csv in {root}, nor in a folder directly below "
-            'it; a metadata.jsonl with a line {"file_name": "a.png", "text": "a cat"} a picture '
-            "would work"
+            f"there is no metadata.jsonl or metadata.csv in {root} or in a folder directly below "
+            'it; a metadata.jsonl with a line such as {"file_name": "a.png", "text": "a cat"} for '
+            "each picture would work"
         )
     captions: dict[str, str] = {}
     named: set[str] = set()
@@ -77,7 +77,7 @@ def _metadata_in(folder: Path) -> Path | None:
 
 
 def _checked(line: object, root: Path, place: str) -> tuple[str, str]:
-    """A line of the metadata in the folder `place` → its file, and what is wrong with it or ''."""
+    """A line of the metadata in the folder `place` → its file, and its problem or ''."""
     name = line.get("file_name") if isinstance(line, dict) else None
     if not isinstance(name, str) or not name.strip():
         return "", "broken"
@@ -91,12 +91,12 @@ def _checked(line: object, root: Path, place: str) -> tuple[str, str]:
     if not " ".join(text.split()).rstrip(". "):
         return file, "with an empty caption"
     if text.encode("utf-8", "replace").decode() != text:
-        return file, "with a caption that is no Unicode text"
+        return file, "with a caption that is not Unicode text"
     return file, ""
 
 
 def _escapes(name: str) -> bool:
-    """Absolute, with a drive, or with .. in it, as POSIX or as Windows would read it."""
+    """Whether a name is absolute or has a drive or .. in it, as POSIX or Windows would read it."""
     paths = PurePosixPath(name), PureWindowsPath(name)
     return any(path.anchor or ".." in path.parts for path in paths)
 
@@ -104,22 +104,25 @@ def _escapes(name: str) -> bool:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name too long, or with a zero byte in it
+    except (OSError, ValueError):  # the name is too long or contains a zero byte
         return False
 
 
 def _shown(name: str) -> str:
-    """A name as it can be printed: not too long, without line ends and other controls."""
+    """A name that can be printed: at most 60 characters and no control characters."""
     shown = "".join(c if c.isprintable() else "?" for c in name[:60])
     return shown + "…" * (len(name) > 60)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, object]]:
-    """→ ('metadata.jsonl line 3', what stands there: a dict where the line is whole)."""
+    """Yields a name of each line, such as 'metadata.jsonl line 3', and its content.
+
+    The content of a valid line is a dict.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text; save it as UTF-8") from error
+        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8") from error
     if path.suffix == ".csv":
         yield from _csv_lines(text, path)
         return
@@ -142,7 +145,7 @@ def _csv_lines(text: str, path: Path) -> Iterator[tuple[str, object]]:
         if not {"file_name", "text"} <= set(columns):
             raise ValueError(
                 f"{path} has the columns {', '.join(map(_shown, columns[:9])) or '(none)'}; "
-                "file_name,text in its first line, with commas between, would work"
+                "file_name,text in its first line, separated by commas, would work"
             )
         for line in reader:
             yield f"{path.name} line {reader.line_num}", line
@@ -151,7 +154,7 @@ def _csv_lines(text: str, path: Path) -> Iterator[tuple[str, object]]:
 
 
 def _pictures_below(folders: list[Path], root: Path) -> list[str]:
-    """Files whose names end as those of pictures do."""
+    """Files in the folders and below them that have the extension of a picture format."""
     suffixes = Image.registered_extensions().keys()
     files = {path for folder in folders for path in folder.rglob("*")}
     pictures = [path for path in files if path.suffix.lower() in suffixes and path.is_file()]

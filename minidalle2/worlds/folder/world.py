@@ -1,8 +1,9 @@
-"""A world from a folder of pictures: any Hugging Face imagefolder, of any sizes and modes.
+"""A world from a folder of captioned pictures: any Hugging Face imagefolder.
 
-Each picture is read once, cut to its square centre and kept at 128 px on disk (see stored.py), in
-a file that is made anew when a picture's name, size or date changes, or their order. Captions are
-cleaned as prompts are: lower case, single spaces, no final full stop.
+The pictures may have any sizes and modes. Each picture is read once, cropped to its square centre,
+and stored at 128 px in one file (see stored.py). This file is made again if the name, size or date
+of a picture changes, or the order of the pictures. Captions are cleaned like prompts: lower case,
+single spaces, no final full stop. Letters: n pictures of a batch.
 """
 
 import hashlib
@@ -17,68 +18,95 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from minidalle2.dalle2 import clean
-from minidalle2.locks import locked
-from minidalle2.worlds.folder.decode import square
+from minidalle2.storage.decode import square
+from minidalle2.storage.locks import locked
+from minidalle2.tokenizer import clean
+from minidalle2.training.augmentation import varied
+from minidalle2.training.world import ALL_ROWS, Sizes
+from minidalle2.unclip import Sampling
 from minidalle2.worlds.folder.metadata import Report, read_metadata
 from minidalle2.worlds.stored import (
-    RECORD, SIDE, Stored, cache_folder, shuffled, write_pictures,
-)  # fmt: skip
-from minidalle2.worlds.variation import varied
+    RECORD,
+    SIDE,
+    Stored,
+    cache_folder,
+    shuffled,
+    write_pictures,
+)
 
 SPLITS = ("train", "held_out")
-HELD_OUT = 0.05  # of the pictures, about
-HELD_OUT_FROM = 20  # with at least so many pictures, one at least is held out
-LETTERS = 2_000  # of a caption that are kept; models read the first 64 tokens or so
-MOST_BYTES = 1 << 29  # of a picture's file; what is larger counts as unreadable
-FEW = 300  # with fewer pictures, the summary says what to expect
-GROUP = 8  # neighbours among near misses, as in the shapes world
-# As Hugging Face names them: pictures in a folder of such a name are held out, all of them.
+HELD_OUT = 0.05  # about this share of the pictures is held out
+HELD_OUT_FROM = 20  # with this number of pictures or more, at least one is held out
+LETTERS = 2_000  # characters of a caption that are used; the models read about 64 tokens of them
+MOST_BYTES = 1 << 29  # of a picture's file; a larger file counts as unreadable
+FEW = 300  # with fewer pictures, the summary warns
+GROUP = 8  # pictures in a group of near misses, as in the shapes world
+# Hugging Face's names of splits. All pictures in a folder of such a name are held out.
 OTHER_SPLITS = ("test", "testing", "eval", "evaluation", "validation", "valid", "val", "dev")
-PASSES = 8  # over a folder after which at most e⁻⁸ of its pictures are still to come
-VERSION = 1  # of what is kept on disk; a change here makes every folder be read anew
+PASSES = 8  # over a folder; after them, at most a share of e⁻⁸ of its pictures has not been drawn
+VERSION = 1  # of the format on disk; if it changes, every folder is read again
 
 
 class Folder:
-    """The captioned pictures of a folder; `summary` says how many, and what was left out.
+    """The captioned pictures of a folder.
 
-    Of every 20 pictures about one is held out, by a hash of its file name, so that it stays out
-    when others are added. Raises ValueError where there is no usable picture.
+    `summary` says how many pictures there are and which were left out. About 1 in 20 pictures is
+    held out, by a hash of its file name, so that it stays held out when pictures are added. Raises
+    ValueError if there is no usable picture.
     """
 
     def __init__(self, path: Path, cache: Path | None = None):
         if not path.is_dir():
-            raise ValueError(f"{path} is no folder; one with pictures and metadata.jsonl would be")
+            raise ValueError(
+                f"{path} is not a folder; a folder with pictures and metadata.jsonl would work"
+            )
         self.path, self.name = path, path.resolve().name or "folder"
         self.files, self.captions, report, self._stored = _read(path, cache or cache_folder())
         held_out = torch.tensor(_held_out(self.files))
         self._rows = {"train": (~held_out).nonzero()[:, 0], "held_out": held_out.nonzero()[:, 0]}
         self.summary = self._summary(report)
         if not len(self._rows["train"]):
-            raise ValueError(f"{path} has pictures of other splits only, and none to train on")
+            raise ValueError(
+                f"{path} has pictures of test and validation splits only, and none to train on"
+            )
         self._by_caption = self._rows_by_caption()
+
+    forkable = True
+    sizes = Sizes()
+    recipes: dict = {}
+    sampling = Sampling()
+    judge = None  # what a picture shows is known from its caption only
 
     @property
     def enough(self) -> int:
-        """Captioned pictures that show all there is: pictures and captions stay as they are."""
+        """Number of drawn pictures after which nearly all pictures of the folder have been drawn.
+
+        A folder has a limited number of pictures and captions, unlike a world that draws new ones.
+        """
         return PASSES * len(self._rows["train"])
 
     def captioned(
-        self, n: int, generator: torch.Generator, split: str = "train", size: int = 32
+        self,
+        n: int,
+        generator: torch.Generator,
+        split: str = "train",
+        size: int = 32,
+        rows: slice = ALL_ROWS,
     ) -> tuple[Tensor, list[str]]:
         """→ (n, 3, size, size) pictures in [-1, 1], size at most 128, and their captions.
 
         No picture comes twice in a batch before each has come once.
         """
-        return self._batch(shuffled(self.rows(split), n, generator), size)
+        return self._batch(shuffled(self.rows(split), n, generator)[rows], size)
 
     def near_misses(
         self, n: int, generator: torch.Generator, size: int = 32
     ) -> tuple[Tensor, list[str]]:
-        """As `captioned`, in groups of eight with different captions.
+        """Like `captioned`, in groups of eight pictures with different captions.
 
-        What a photo shows is known by its caption only, so these are no nearer to each other than
-        chance has it. A folder with fewer than eight captions repeats them in a group.
+        What a photo shows is known from its caption only. So the pictures of a group are random,
+        and not more similar than others. If the folder has fewer than eight captions, a group
+        repeats some.
         """
         groups, different = -(-n // GROUP), len(self._by_caption)
         scores = torch.rand(groups, different, generator=generator)
@@ -89,24 +117,35 @@ class Folder:
         picked = [row[int(p * len(row))] for row, p in zip(rows, picks.tolist(), strict=True)]
         return self._batch(torch.tensor(picked, dtype=torch.long), size)
 
-    def contrasting(self, n: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
-        """A batch for CLIP: pictures by chance, a little varied, because they are few."""
+    def contrasting(
+        self, n: int, generator: torch.Generator, rows: slice = ALL_ROWS
+    ) -> tuple[Tensor, list[str]]:
+        """A batch for CLIP: random pictures, augmented because there are few of them."""
         images, captions = self.captioned(n, generator)
-        return varied(images, generator), captions
+        return varied(images, generator)[rows], captions[rows]
 
     def crops(self, n: int, generator: torch.Generator, size: int) -> Tensor:
         """→ (n, 3, size/4, size/4): random windows of training pictures of `size` px."""
         rows = shuffled(self._rows["train"], n, generator)
         return self._stored.crops(rows, generator, size)
 
+    def training_captions(self, n: int, generator: torch.Generator) -> list[str]:
+        return self.captioned(n, generator, size=1)[1]
+
+    def unreadable(self) -> str:
+        return ""  # all pictures were read when the folder was opened
+
     def rows(self, split: str) -> Tensor:
-        """Numbers of a split's pictures: the places of their names in `files`."""
+        """Numbers of the pictures of a split: the positions of their names in `files`.
+
+        Raises ValueError for an unknown or an empty split.
+        """
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}; a folder has {', '.join(SPLITS)}")
         if not len(self._rows[split]):
             raise ValueError(
-                f"{self.path} has {len(self.files)} pictures, too few to hold one out; from "
-                f"{HELD_OUT_FROM} on about one in 20 is"
+                f"{self.path} has {len(self.files)} pictures, too few to hold one out; of "
+                f"{HELD_OUT_FROM} pictures or more, about 1 in 20 is held out"
             )
         return self._rows[split]
 
@@ -126,31 +165,40 @@ class Folder:
         text += f"; left out: {report}" if report.problems else ""
         if train < FEW:
             text += (
-                f"\nfewer than {FEW} pictures: expect the training pictures to be learned by heart "
-                "and new prompts to give mixtures of them; some thousands work better"
+                f"\nfewer than {FEW} pictures: the networks will probably memorise the training "
+                "pictures, and new prompts will give mixtures of them; a few thousand pictures "
+                "work better"
             )
         return text
 
 
 def _held_out(files: list[str]) -> list[bool]:
-    """One bool a file. Other splits' folders are held out whole; a hash decides on the rest."""
+    """→ for each file, whether it is held out.
+
+    All files in folders of other splits are held out. For the other files, a hash decides. From
+    HELD_OUT_FROM files on, at least one is held out. The hash is ignored if it would hold out every
+    file.
+    """
     share = [_hash(file.encode()) / 2**64 for file in files]
     other = [file.split("/")[0].lower() in OTHER_SPLITS for file in files]
     held_out = [o or s < HELD_OUT for o, s in zip(other, share, strict=True)]
     if len(files) >= HELD_OUT_FROM and not any(held_out):
         held_out[share.index(min(share))] = True
-    if all(held_out) and not all(other):  # a handful, all of them unlucky
+    if all(held_out) and not all(other):  # possible with very few files
         held_out = other
     return held_out
 
 
 def _hash(data: bytes) -> int:
-    """64 bits that are the same everywhere and always, unlike Python's own hash."""
+    """64 bits that are the same in every process. Python's own hash differs between processes."""
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
 def _read(root: Path, cache: Path) -> tuple[list[str], list[str], Report, Stored]:
-    """→ files, captions, report and pictures: as they were kept, or else read now and kept."""
+    """→ files, captions, report and pictures.
+
+    They are loaded from the cache, or else read from the folder and stored in the cache.
+    """
     report = Report()
     listed = read_metadata(root, report)
     place = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:12]
@@ -159,7 +207,7 @@ def _read(root: Path, cache: Path) -> tuple[list[str], list[str], Report, Stored
     found = _index_of(index, pixels)
     if found is None:
         cache.mkdir(parents=True, exist_ok=True)
-        with locked(cache / f"folder-{place}.lock", wait=True):  # two may open a folder at once
+        with locked(cache / f"folder-{place}.lock", wait=True):  # another process may open it
             found = _index_of(index, pixels)
             if found is None:
                 _keep(root, listed, pixels, index)
@@ -169,14 +217,17 @@ def _read(root: Path, cache: Path) -> tuple[list[str], list[str], Report, Stored
         report.problems.setdefault(problem, []).extend(names)
     files = found["files"]
     if not files:
-        detail = f": {report}" if report.problems else ", its metadata is empty"
+        detail = f": {report}" if report.problems else "; its metadata is empty"
         raise ValueError(f"there is no usable picture in {root}{detail}")
     captions = [clean(listed[file])[:LETTERS] for file in files]
     return files, captions, report, Stored(pixels, len(files))
 
 
 def _fingerprint(root: Path, listed: dict[str, str]) -> int:
-    """Of all that decides what is kept; the pictures themselves are too many to read for that."""
+    """A hash of everything that determines the stored pictures.
+
+    It contains names, sizes and dates. Reading all pictures would take too long.
+    """
     facts = [VERSION, SIDE]
     for file in listed:
         status = (root / file).stat()
@@ -185,7 +236,7 @@ def _fingerprint(root: Path, listed: dict[str, str]) -> int:
 
 
 def _index_of(index: Path, pixels: Path) -> dict | None:
-    """{files, problems}, or None where not all of it was kept."""
+    """{files, problems}, or None if the stored files are incomplete."""
     try:
         found = json.loads(index.read_text(encoding="utf-8"))
         whole = pixels.stat().st_size == len(found["files"]) * RECORD
@@ -195,7 +246,7 @@ def _index_of(index: Path, pixels: Path) -> dict | None:
 
 
 def _keep(root: Path, listed: dict[str, str], pixels: Path, index: Path) -> None:
-    """Decode what can be decoded into `pixels`; the index, written last, says what that was."""
+    """Writes the readable pictures to `pixels`, then their names and all problems to `index`."""
     report, files = Report(), []
     write_pictures(pixels, _decoded(root, listed, files, report))
     unfinished = index.with_name(f"{index.name}.{os.getpid()}.tmp")
@@ -207,7 +258,7 @@ def _keep(root: Path, listed: dict[str, str], pixels: Path, index: Path) -> None
 def _decoded(
     root: Path, listed: dict[str, str], files: list[str], report: Report
 ) -> Iterator[Image.Image]:
-    """Pictures, each once; appends to `files` and to the report as it goes."""
+    """Yields each readable picture once, and adds to `files` and `report`."""
     seen: set[bytes] = set()
     for file in tqdm(listed, desc=root.name, unit="picture", disable=None):
         try:
@@ -228,8 +279,8 @@ def _decoded(
 
 
 def _forget_older(cache: Path, prefix: str, kept: tuple[Path, Path]) -> None:
-    """What was kept of an earlier state of this folder, and what a kill left half-written."""
+    """Removes files of an earlier state of this folder, and files left by a killed process."""
     for path in cache.glob(f"{prefix}*"):
         if path not in kept:
-            with suppress(OSError):  # Windows keeps a file that is open
+            with suppress(OSError):  # Windows does not remove a file that is open
                 path.unlink()

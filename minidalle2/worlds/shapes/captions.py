@@ -1,28 +1,39 @@
-"""Scenes → captions: several phrasings for each kind of scene, some held out from training.
+"""Scenes → captions.
 
-A caption names every shape and colour; sizes, places (or the relation) and the background only
-where the scene's `says_` masks are set.
+Each kind of scene has several phrasings. Some phrasings are held out from training. A caption
+always names all shapes and colours. It names sizes, places (or the relation of two objects) and the
+background only where the scene's `says_` masks are True.
 """
 
 import random
 
 from minidalle2.worlds.shapes.scenes import (
-    BACKGROUNDS, COLOURS, PLACES, SHAPES, SIZES, TWO_PLACES, WORDS, Scenes,
-)  # fmt: skip
+    BACKGROUNDS,
+    COLOURS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    TWO_PLACES,
+    WORDS,
+    Scenes,
+)
 
-RELATIONS = {  # from the places of (first, second), in the order of TWO_PLACES
+RELATIONS = {  # of the first object to the second; the keys are the rows of TWO_PLACES
     0: ("to the left of", "left of"),
     1: ("to the right of", "right of"),
     2: ("above", "over"),
     3: ("below", "under"),
 }
-# {a} {b} {c} objects, {pa} {pb} {pc} their places, {r} relation of a to b, {w} word.
+# {a} {b} {c}: objects. {pa} {pb} {pc}: their places. {r}: relation of a to b. {w}: word on a sign.
 TRAIN = {
     "one": ("{a}", "a picture of {a}", "there is {a}"),
     "one placed": ("{a} {pa}", "a picture of {a} {pa}", "there is {a} {pa}", "{a} is {pa}"),
     "two": ("{a} and {b}", "{a} next to {b}", "a picture of {a} and {b}"),
     "two placed": (
-        "{a} {r} {b}", "{a} is {r} {b}", "there is {a} {r} {b}", "a picture of {a} {r} {b}",
+        "{a} {r} {b}",
+        "{a} is {r} {b}",
+        "there is {a} {r} {b}",
+        "a picture of {a} {r} {b}",
     ),
     "three": ("{a}, {b} and {c}", "a picture of {a}, {b} and {c}"),
     "three placed": (
@@ -31,14 +42,16 @@ TRAIN = {
         "a picture of {a} {pa}, {b} {pb} and {c} {pc}",
     ),
     "words": (
-        "a sign that says {w}", 'a sign with the word "{w}"', "a picture of a sign that says {w}",
+        "a sign that says {w}",
+        'a sign with the word "{w}"',
+        "a picture of a sign that says {w}",
     ),
     "words placed": (
         "{a} above a sign that says {w}",
         'there is {a} over a sign with the word "{w}"',
         "a sign that says {w} below {a}",
     ),
-}  # fmt: skip
+}
 HELD_OUT = {
     "one": ("this is {a}",),
     "one placed": ("{pa} there is {a}", "{a}, and it is {pa}"),
@@ -54,18 +67,25 @@ BACKGROUND_HELD_OUT = ("on a {background} background, {caption}",)
 
 
 def describe(scenes: Scenes, rng: random.Random, split: str = "train") -> list[str]:
-    """One caption a scene, in a phrasing that the split allows."""
+    """Returns one caption for each scene, in a random phrasing of the split."""
     held_out = split == "phrasings"
     phrasings, endings = (HELD_OUT, BACKGROUND_HELD_OUT) if held_out else (TRAIN, BACKGROUND_TRAIN)
     return [_caption(row, rng, phrasings, endings) for row in _rows(scenes)]
 
 
 def _rows(scenes: Scenes) -> list[tuple]:
-    """Plain numbers are far faster to read one by one than tensors."""
+    """One tuple of numbers for each scene. Reading single values from tensors would be slower."""
     columns = (
-        scenes.shape, scenes.colour, scenes.size, scenes.place, scenes.background, scenes.word,
-        scenes.says_sizes, scenes.says_places, scenes.says_background,
-    )  # fmt: skip
+        scenes.shape,
+        scenes.colour,
+        scenes.size,
+        scenes.place,
+        scenes.background,
+        scenes.word,
+        scenes.says_sizes,
+        scenes.says_places,
+        scenes.says_background,
+    )
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
@@ -90,7 +110,7 @@ def _caption(row: tuple, rng: random.Random, phrasings: dict, endings: tuple) ->
 
 
 def _object_phrase(shape: int, colour: int, size: int) -> str:
-    """'a large red circle', or without its size where `size` is -1."""
+    """'a large red circle', or without the size if `size` is -1."""
     noun = f"{COLOURS[colour]} {SHAPES[shape]}"
     if size >= 0:
         return f"a {SIZES[size]} {noun}"

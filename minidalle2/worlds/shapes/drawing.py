@@ -1,8 +1,9 @@
-"""Scenes → pixels, at any resolution, anti-aliased, all scenes of a batch at once.
+"""Scenes → anti-aliased pictures at any resolution, all scenes of a batch at once.
 
-A shape is its outline. Once per process each outline becomes a signed distance field on a grid; an
-object is then a lookup in that field, and a pixel's coverage follows from the distance to its
-centre.
+A shape is defined by its outline. Once per process, each outline is converted to a signed distance
+field on a grid. To draw an object, the distance of each pixel's centre to the outline is read from
+the field. The distance determines which share of the pixel the object covers. Letters: B scenes, H
+and W rows and columns of pixels.
 """
 
 import math
@@ -14,43 +15,69 @@ from torch import Tensor
 
 from minidalle2.worlds.shapes.scenes import SHAPES, SLOTS, WORDS, Scenes
 
-RADII = torch.tensor([0.13, 0.2])  # of SIZES, in sides of the picture
-# Colours in [0, 1]: eight hues far from each other and from every background.
-COLOUR_RGB = torch.tensor(
-    [[220, 40, 40], [245, 140, 30], [250, 220, 50], [45, 160, 70],
-     [60, 200, 225], [45, 85, 215], [135, 60, 190], [245, 130, 190]]
-) / 255  # fmt: skip
+RADII = torch.tensor([0.13, 0.2])  # of the SIZES, as a share of the side of the picture
+# RGB in [0, 1]. The eight colours differ clearly from each other and from every background.
+COLOUR_RGB = (
+    torch.tensor(
+        [
+            [220, 40, 40],  # red
+            [245, 140, 30],  # orange
+            [250, 220, 50],  # yellow
+            [45, 160, 70],  # green
+            [60, 200, 225],  # cyan
+            [45, 85, 215],  # blue
+            [135, 60, 190],  # purple
+            [245, 130, 190],  # pink
+        ]
+    )
+    / 255
+)
 BACKGROUND_RGB = (
     torch.tensor([[250, 250, 250], [160, 160, 160], [25, 25, 25], [225, 205, 170]]) / 255
 )
 INK, PAPER = torch.tensor([20, 20, 20]) / 255, torch.tensor([255, 255, 240]) / 255
 
-FIELD = 96  # grid points a side of a distance field
+FIELD = 96  # grid points on each side of a distance field
 REACH = 1.45  # a field covers [-REACH, REACH]² in radii
-LETTER_PIXEL = 1 / 32  # in sides of the picture; a letter is 3 x 5 of these: sharp at 32 px
+LETTER_PIXEL = 1 / 32  # share of the side; a letter has 3 x 5 of these pixels, sharp at 32 px
 SIGN_HALF_WIDTH, SIGN_HALF_HEIGHT = 14 * LETTER_PIXEL, 4.5 * LETTER_PIXEL
 
-# 3 x 5 pixel letters, a row per string.
+# Letters of 3 x 5 pixels. The rows are separated by |.
 FONT = {
-    "a": "###|#.#|###|#.#|#.#", "b": "##.|#.#|##.|#.#|##.", "c": "###|#..|#..|#..|###",
-    "d": "##.|#.#|#.#|#.#|##.", "e": "###|#..|##.|#..|###", "g": "###|#..|#.#|#.#|###",
-    "h": "#.#|#.#|###|#.#|#.#", "i": "###|.#.|.#.|.#.|###", "k": "#.#|##.|#..|##.|#.#",
-    "l": "#..|#..|#..|#..|###", "m": "#.#|###|###|#.#|#.#", "n": "##.|#.#|#.#|#.#|#.#",
-    "o": "###|#.#|#.#|#.#|###", "p": "###|#.#|###|#..|#..", "q": "###|#.#|#.#|###|..#",
-    "r": "##.|#.#|##.|#.#|#.#", "s": "###|#..|###|..#|###", "t": "###|.#.|.#.|.#.|.#.",
-    "u": "#.#|#.#|#.#|#.#|###", "w": "#.#|#.#|###|###|#.#", "y": "#.#|#.#|.#.|.#.|.#.",
-}  # fmt: skip
+    "a": "###|#.#|###|#.#|#.#",
+    "b": "##.|#.#|##.|#.#|##.",
+    "c": "###|#..|#..|#..|###",
+    "d": "##.|#.#|#.#|#.#|##.",
+    "e": "###|#..|##.|#..|###",
+    "g": "###|#..|#.#|#.#|###",
+    "h": "#.#|#.#|###|#.#|#.#",
+    "i": "###|.#.|.#.|.#.|###",
+    "k": "#.#|##.|#..|##.|#.#",
+    "l": "#..|#..|#..|#..|###",
+    "m": "#.#|###|###|#.#|#.#",
+    "n": "##.|#.#|#.#|#.#|#.#",
+    "o": "###|#.#|#.#|#.#|###",
+    "p": "###|#.#|###|#..|#..",
+    "q": "###|#.#|#.#|###|..#",
+    "r": "##.|#.#|##.|#.#|#.#",
+    "s": "###|#..|###|..#|###",
+    "t": "###|.#.|.#.|.#.|.#.",
+    "u": "#.#|#.#|#.#|#.#|###",
+    "w": "#.#|#.#|###|###|#.#",
+    "y": "#.#|#.#|.#.|.#.|.#.",
+}
 
 
 def draw(scenes: Scenes, size: int, window: tuple[Tensor, Tensor, float] | None = None) -> Tensor:
     """Scenes → (B, 3, size, size) pictures in [-1, 1].
 
-    `window` draws only a square part, as (left (B,), top (B,), side) in sides of the whole picture:
-    the upsamplers train on quarter-size crops without ever drawing the rest.
+    `window` draws only a square part of each picture. It is (left (B,), top (B,), side), all as a
+    share of the side of the whole picture. The upsamplers train on crops of a quarter of the side,
+    and the rest of the picture is never drawn.
     """
     left, top, side = window or (torch.zeros(len(scenes)), torch.zeros(len(scenes)), 1.0)
     centres = (torch.arange(size) + 0.5) / size * side
-    x, y = left[:, None] + centres, top[:, None] + centres  # (B, size) pixel centres, in sides
+    x, y = left[:, None] + centres, top[:, None] + centres  # (B, size) pixel centres
     pixel = side / size
     picture = BACKGROUND_RGB[scenes.background][:, :, None, None].repeat(1, 1, size, size)
     for k in range(SLOTS):
@@ -68,20 +95,20 @@ def draw(scenes: Scenes, size: int, window: tuple[Tensor, Tensor, float] | None 
 def _object_coverage(scenes: Scenes, k: int, x: Tensor, y: Tensor, pixel: float) -> Tensor:
     """(B, 1, H, W): the share of each pixel that object k covers."""
     radius = RADII[scenes.size[:, k]][:, None]
-    u = (x - scenes.x[:, k, None]) / radius  # (B, W) in radii
+    u = (x - scenes.x[:, k, None]) / radius  # (B, W) distances in radii
     v = (y - scenes.y[:, k, None]) / radius
     size = u.shape[1]
     grid = torch.stack(
         (u[:, None, :].expand(-1, size, -1), v[:, :, None].expand(-1, -1, size)), dim=-1
     )
     fields = distance_fields()[scenes.shape[:, k], None]
-    # Outside the field the border value is taken, which is well outside every outline.
+    # Outside the field, its border value is used. The border is far outside every outline.
     distance = F.grid_sample(fields, grid / REACH, padding_mode="border", align_corners=True)
     return (0.5 - distance * (radius / pixel)[:, :, None, None]).clamp(0, 1)
 
 
 def _draw_signs(picture: Tensor, scenes: Scenes, x: Tensor, y: Tensor, pixel: float) -> Tensor:
-    """A bordered board with the word in the middle, over the picture."""
+    """Draws a board with a border, and the word in its middle, over each picture."""
     u, v = x - 0.5, y - scenes.sign_y[:, None]
 
     def box(half_width: float, half_height: float) -> Tensor:
@@ -101,7 +128,7 @@ def _draw_signs(picture: Tensor, scenes: Scenes, x: Tensor, y: Tensor, pixel: fl
 
 
 def _cell_overlap(centre: Tensor, cells: int, width: float) -> Tensor:
-    """(B, P) pixel centres in cells → (B, P, cells): the share of each pixel inside each cell."""
+    """(B, P) pixel centres in cells → (B, P, cells): the share of each pixel in each cell."""
     low, high = centre[..., None] - width / 2, centre[..., None] + width / 2
     edge = torch.arange(cells)
     return (torch.minimum(high, edge + 1) - torch.maximum(low, edge)).clamp(min=0) / width
@@ -109,7 +136,10 @@ def _cell_overlap(centre: Tensor, cells: int, width: float) -> Tensor:
 
 @cache
 def word_masks() -> Tensor:
-    """(len(WORDS), 5, 24): ink of each word, centred, 3 x 5 letters with a column between them."""
+    """(len(WORDS), 5, 24): 1 where a word has ink.
+
+    The words are centred. The letters have 3 x 5 pixels, with a gap of one column between them.
+    """
     masks = torch.zeros(len(WORDS), 5, 24)
     for i, word in enumerate(WORDS):
         start = (24 - (4 * len(word) - 1)) // 2
@@ -122,7 +152,7 @@ def word_masks() -> Tensor:
 
 @cache
 def distance_fields() -> Tensor:
-    """(8, FIELD, FIELD): signed distance to each shape's outline, in radii, negative inside."""
+    """(8, FIELD, FIELD): signed distances to each shape's outline in radii, negative inside."""
     axis = torch.linspace(-REACH, REACH, FIELD, dtype=torch.float64)
     points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
     fields = [signed_distance(points, outlines(shape)) for shape in SHAPES]
@@ -130,7 +160,10 @@ def distance_fields() -> Tensor:
 
 
 def signed_distance(points: Tensor, polygons: list[Tensor]) -> Tensor:
-    """(N, 2) points → (N,) distance to the nearest edge, negative inside (even-odd rule)."""
+    """(N, 2) points → (N,) distances to the nearest edge, negative inside.
+
+    Inside is determined by the even-odd rule.
+    """
     a = torch.cat(polygons)  # (V, 2) edge starts
     b = torch.cat([p.roll(-1, 0) for p in polygons])  # (V, 2) edge ends
     edge, to_point = b - a, points[:, None] - a
@@ -143,7 +176,10 @@ def signed_distance(points: Tensor, polygons: list[Tensor]) -> Tensor:
 
 
 def outlines(shape: str) -> list[Tensor]:
-    """A shape as closed polygons (V, 2) in radii, y downwards; a hole is a second polygon."""
+    """The outline of a shape as closed polygons (V, 2), in radii, with y downwards.
+
+    A hole is a second polygon. Raises ValueError for an unknown shape.
+    """
     turn = torch.linspace(0, 2 * math.pi, 97, dtype=torch.float64)[:-1]
 
     def polygon(*corners: tuple[float, float]) -> list[Tensor]:
@@ -167,11 +203,12 @@ def outlines(shape: str) -> list[Tensor]:
         return [torch.stack((x, y - 2.5), dim=-1) / 16 * 1.08]
     if shape == "cross":
         a, b = 0.34, 1.02
-        return polygon((-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a),
-                       (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a))  # fmt: skip
+        x = (-a, a, a, b, b, a, a, -a, -a, -b, -b, -a)
+        y = (-b, -b, -a, -a, a, a, b, b, a, a, -a, -a)
+        return polygon(*zip(x, y, strict=True))
     if shape == "ring":
         return [around(1.05), around(0.55)]
-    if shape == "moon":  # a disc without a second disc that reaches in from the right
+    if shape == "moon":  # a disc, minus a second disc that overlaps it from the right
         outer, bite, offset = 1.08, 0.86, 0.52
         meet_x = (outer**2 - bite**2 + offset**2) / (2 * offset)
         angle, bite_angle = math.acos(meet_x / outer), math.acos((meet_x - offset) / bite)

@@ -1,7 +1,8 @@
-"""Scenes → a folder of PNGs with metadata.jsonl, which Hugging Face's `imagefolder` loads.
+"""Scenes → a folder of PNG files with metadata.jsonl, which Hugging Face's `imagefolder` loads.
 
-A line of metadata.jsonl: `file_name`, `text` (the caption), `objects` (shape, color, size and the
-centre x, y in sides of the picture from the top left), `background`, `words` (on signs).
+A line of metadata.jsonl has `file_name`, `text` (the caption), `objects`, `background` and `words`
+(on signs). An object has shape, color, size, x and y. x and y are the centre as a share of the
+side, measured from the top left corner.
 """
 
 import json
@@ -11,27 +12,37 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minidalle2.pictures import save_png, to_uint8
+from minidalle2.storage.pictures import save_png, to_uint8
+from minidalle2.worlds.batches import caption_rng
 from minidalle2.worlds.shapes.captions import describe
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.scenes import (
-    BACKGROUNDS, COLOURS, SHAPES, SIZES, SPLITS, WORDS, Scenes, sample_scenes,
-)  # fmt: skip
-from minidalle2.worlds.shapes.world import caption_rng
+    BACKGROUNDS,
+    COLOURS,
+    SHAPES,
+    SIZES,
+    SPLITS,
+    WORDS,
+    Scenes,
+    sample_scenes,
+)
+from minidalle2.worlds.stored import remove_pictures_from
 
 CHUNK = 256  # scenes sampled at a time
-PIXELS = 1 << 20  # drawn at a time, about
+PIXELS = 1 << 20  # approximate number of pixels drawn at a time
 
 
 def check_split(split: str) -> None:
+    """Raises ValueError for an unknown split."""
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; the shapes world has {', '.join(SPLITS)}")
 
 
 def export(split: str, n: int, size: int, seed: int, folder: Path) -> Iterator[int]:
-    """Write n pictures of `size` px; yields how many are written so far.
+    """Writes n pictures of `size` px into the folder; yields the number written so far.
 
-    Picture i depends on split and seed only, not on n, and shows the same scene at every size.
+    Picture i depends on the split and the seed only, not on n. It shows the same scene at every
+    size.
     """
     check_split(split)
     remove_pictures_from(n, folder)
@@ -45,15 +56,8 @@ def export(split: str, n: int, size: int, seed: int, folder: Path) -> Iterator[i
                 yield start + min(i + at_once, len(scenes))
 
 
-def remove_pictures_from(n: int, folder: Path) -> None:
-    """What a longer export left here would be pictures without metadata."""
-    for path in folder.glob("[0-9]" * 6 + ".png"):
-        if int(path.stem) >= n:
-            path.unlink()
-
-
 def _sample(split: str, seed: int, chunk: int, n: int) -> tuple[Scenes, list[str]]:
-    """The first n of the chunk's CHUNK scenes, with captions."""
+    """The first n scenes of a chunk of CHUNK scenes, with captions."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + chunk) % 2**63)
     scenes = sample_scenes(CHUNK, split, generator)
     return scenes[:n], describe(scenes, caption_rng(generator), split)[:n]
@@ -70,19 +74,25 @@ def _write(
 
 
 def ground_truth(scenes: Scenes) -> list[dict]:
-    """What each picture holds, in words and numbers."""
+    """The objects, background and words of each scene, as metadata.jsonl contains them."""
     columns = (scenes.shape, scenes.colour, scenes.size, scenes.x, scenes.y)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     signs = zip(scenes.background.tolist(), scenes.word.tolist(), strict=True)
     return [
         {
             "objects": [
-                {"shape": SHAPES[shape], "color": COLOURS[colour], "size": SIZES[size],
-                 "x": round(x, 4), "y": round(y, 4)}
-                for shape, colour, size, x, y in zip(*row, strict=True) if shape >= 0
+                {
+                    "shape": SHAPES[shape],
+                    "color": COLOURS[colour],
+                    "size": SIZES[size],
+                    "x": round(x, 4),
+                    "y": round(y, 4),
+                }
+                for shape, colour, size, x, y in zip(*row, strict=True)
+                if shape >= 0
             ],
             "background": BACKGROUNDS[background],
             "words": [WORDS[word]] if word >= 0 else [],
         }
         for row, (background, word) in zip(rows, signs, strict=True)
-    ]  # fmt: skip
+    ]

@@ -1,9 +1,9 @@
-"""Scenes: what is in a picture of the shapes world, as numbers, and which scenes are held out.
+"""Scenes: the content of pictures of the shapes world as numbers, and which scenes are held out.
 
-A batch of scenes is a struct of tensors: slot k of scene b is an object (shape, colour, size,
-place) or empty (-1). Every stage's data begins here; `captions.py` puts scenes into words,
-`drawing.py` into pixels. Held out from training, each by its own rule: `pairs`, `combinations` and
-`phrasings`.
+A batch of scenes is a struct of tensors. Slot k of scene b is an object (shape, colour, size,
+place), or empty (-1). `captions.py` describes scenes in words, and `drawing.py` draws them. Three
+kinds of scenes are held out from training, by separate rules: `pairs`, `combinations` and
+`phrasings`. Letters: B scenes.
 """
 
 from dataclasses import dataclass, fields
@@ -16,62 +16,63 @@ COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 SIZES = ("small", "large")
 BACKGROUNDS = ("white", "gray", "black", "beige")
 PLACES = (
-    "top left", "top", "top right",
-    "left", "center", "right",
-    "bottom left", "bottom", "bottom right",
-)  # fmt: skip
+    *("top left", "top", "top right"),
+    *("left", "center", "right"),
+    *("bottom left", "bottom", "bottom right"),
+)
+# Words on signs have at most 6 letters, so that they are legible at 32 px.
 WORDS = (
-    "circle", "square", "star", "heart", "cross", "ring", "moon",
-    "red", "green", "blue", "pink", "yellow",
-)  # fmt: skip  # at most 6 letters, so that a word is legible at 32 px
+    *("circle", "square", "star", "heart", "cross", "ring", "moon"),
+    *("red", "green", "blue", "pink", "yellow"),
+)
 KINDS = ("one", "two", "three", "words")
-KIND_WEIGHTS = (0.5, 1.0, 0.5, 0.3)  # how often each is drawn: two objects are where binding is
+KIND_WEIGHTS = (0.5, 1.0, 0.5, 0.3)  # relative frequencies; two objects are needed for binding
 SPLITS = ("train", "seen", "pairs", "combinations", "phrasings")
 
-SLOTS = 3  # at most three objects
-JITTER = 0.03  # objects stand at most this far from the middle of their place, of the side
+SLOTS = 3  # objects of a scene, at most
+JITTER = 0.03  # largest offset of an object from the middle of its place, as a share of the side
 PLACE_X = torch.tensor([0.25, 0.5, 0.75]).repeat(3)  # (9,) middle of each place
 PLACE_Y = torch.tensor([0.25, 0.5, 0.75]).repeat_interleave(3)  # (9,)
 
 CORNERS = torch.tensor([0, 2, 6, 8])
-ONE_PLACES = torch.tensor([0, 2, 6, 8, 4])  # four corners and the center
+ONE_PLACES = torch.tensor([0, 2, 6, 8, 4])  # the four corners and the center
 TWO_PLACES = torch.tensor([[3, 5], [5, 3], [1, 7], [7, 1]])  # left of, right of, above, below
 TOP = 1
-SIGN_Y_ALONE, SIGN_Y_BELOW = 16.5 / 32, 23.5 / 32  # letters fall on whole pixels at 32 px
+SIGN_Y_ALONE, SIGN_Y_BELOW = 16.5 / 32, 23.5 / 32  # aligned with the pixels at 32 px
 
-# Of the 64 (shape, colour) pairs, these 8 are in no training picture; each shape and each colour
-# loses exactly one partner. Shape number s never wears colour HELD_OUT_COLOUR[s].
+# 8 of the 64 (shape, colour) pairs are in no training picture: shape s never has the colour
+# HELD_OUT_COLOUR[s]. One pair is held out for each shape and for each colour.
 HELD_OUT_COLOUR = torch.tensor([3, 0, 5, 6, 7, 1, 4, 2])
-# Of the unordered two-object combinations of the other pairs, about this share is held out.
+# About this share of the unordered combinations of two other pairs is held out.
 HELD_OUT_COMBINATIONS = 0.1
 
 
 @dataclass
 class Scenes:
-    """B scenes. Empty slots hold -1; what a caption leaves unsaid is False in the `says_` masks."""
+    """B scenes. Empty slots are -1. A `says_` mask is True if the caption has that information."""
 
     shape: Tensor  # (B, 3) index into SHAPES
     colour: Tensor  # (B, 3) index into COLOURS
     size: Tensor  # (B, 3) index into SIZES
     place: Tensor  # (B, 3) index into PLACES
-    x: Tensor  # (B, 3) centre, in sides of the picture, from the left
-    y: Tensor  # (B, 3) centre, from the top
+    x: Tensor  # (B, 3) centre from the left, as a share of the side of the picture
+    y: Tensor  # (B, 3) centre from the top
     background: Tensor  # (B,) index into BACKGROUNDS
-    word: Tensor  # (B,) index into WORDS; -1 where there is no sign
-    says_sizes: Tensor  # (B,) bool: the caption names the sizes
-    says_places: Tensor  # (B,) bool: the caption names places or the relation
-    says_background: Tensor  # (B,) bool
+    word: Tensor  # (B,) index into WORDS; -1 without a sign
+    says_sizes: Tensor  # (B,) bool: the caption contains the sizes
+    says_places: Tensor  # (B,) bool: the caption contains the places or the relation
+    says_background: Tensor  # (B,) bool: the caption contains the background
 
     def __len__(self) -> int:
         return len(self.shape)
 
     def __getitem__(self, index) -> "Scenes":
-        """Scenes[index] for any tensor index or slice that keeps the batch dimension."""
+        """Scenes[index], for a tensor or a slice that keeps the batch dimension."""
         return Scenes(*(getattr(self, f.name)[index] for f in fields(self)))
 
     @property
     def count(self) -> Tensor:
-        """(B,) number of objects, the sign not counted."""
+        """(B,) number of objects, without the sign."""
         return (self.shape >= 0).sum(1)
 
     @property
@@ -81,7 +82,7 @@ class Scenes:
 
     @property
     def sign_y(self) -> Tensor:
-        """(B,) the sign's centre: at the bottom below an object, else in the middle."""
+        """(B,) centre of the sign from the top: lower if there is an object above the sign."""
         return torch.where(self.count > 0, SIGN_Y_BELOW, SIGN_Y_ALONE)
 
 
@@ -90,13 +91,13 @@ def concatenate(parts: list[Scenes]) -> Scenes:
 
 
 def holds_held_out_pair(scenes: Scenes) -> Tensor:
-    """(B,) bool: some object wears the colour that its shape never wears in training."""
+    """(B,) bool: at least one object has the colour that is held out for its shape."""
     present = scenes.shape >= 0
     return (present & (scenes.colour == HELD_OUT_COLOUR[scenes.shape.clamp(min=0)])).any(1)
 
 
 def holds_held_out_combination(scenes: Scenes) -> Tensor:
-    """(B,) bool: some two of its objects form a held-out combination."""
+    """(B,) bool: at least two of the objects form a held-out combination."""
     held = torch.zeros(len(scenes), dtype=torch.bool)
     for i, j in ((0, 1), (0, 2), (1, 2)):
         both = (scenes.shape[:, i] >= 0) & (scenes.shape[:, j] >= 0)
@@ -107,7 +108,7 @@ def holds_held_out_combination(scenes: Scenes) -> Tensor:
 
 
 def _is_held_out_combination(pair_i: Tensor, pair_j: Tensor) -> Tensor:
-    """A fixed hash of the unordered pair decides, so the rule needs no table and no seed."""
+    """A fixed hash of the unordered pair decides. So the rule needs neither a table nor a seed."""
     low, high = torch.minimum(pair_i, pair_j), torch.maximum(pair_i, pair_j)
     code = (low * 64 + high + 1) * 2654435761 % 2**32  # Knuth's multiplicative hash
     return code % 1000 < 1000 * HELD_OUT_COMBINATIONS
@@ -116,10 +117,11 @@ def _is_held_out_combination(pair_i: Tensor, pair_j: Tensor) -> Tensor:
 def sample_scenes(
     n: int, split: str, generator: torch.Generator, kinds: tuple[str, ...] = KINDS
 ) -> Scenes:
-    """n scenes of a split and of some kinds.
+    """n scenes of a split, of the given kinds.
 
-    `train`, `seen` and `phrasings` scenes hold neither a held-out pair nor a held-out combination;
-    `pairs` scenes hold a held-out pair each, `combinations` a held-out combination of seen pairs.
+    Scenes of `train`, `seen` and `phrasings` have no held-out pair and no held-out combination.
+    Every scene of `pairs` has a held-out pair. Every scene of `combinations` has a held-out
+    combination of pairs that are not held out. Raises ValueError for an unknown split.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; the shapes world has {', '.join(SPLITS)}")
@@ -141,7 +143,7 @@ def sample_scenes(
 
 
 def _draw(n: int, generator: torch.Generator, kinds: tuple[str, ...]) -> Scenes:
-    """n scenes without any rule applied."""
+    """n random scenes. Scenes that are held out may be among them."""
 
     def integers(high: int, *shape: int) -> Tensor:
         return torch.randint(high, shape, generator=generator)
@@ -153,7 +155,7 @@ def _draw(n: int, generator: torch.Generator, kinds: tuple[str, ...]) -> Scenes:
     weights = torch.tensor(KIND_WEIGHTS)[kind_ids]
     kind = kind_ids[torch.multinomial(weights, n, replacement=True, generator=generator)]
     words = kind == KINDS.index("words")
-    count = torch.where(words, integers(2, n), kind + 1)  # a sign alone, or below one object
+    count = torch.where(words, integers(2, n), kind + 1)  # a sign has no or one object
     present = torch.arange(SLOTS) < count[:, None]
 
     place = draw_places(count, words, generator)
@@ -175,10 +177,11 @@ def _draw(n: int, generator: torch.Generator, kinds: tuple[str, ...]) -> Scenes:
 
 
 def draw_places(count: Tensor, words: Tensor, generator: torch.Generator) -> Tensor:
-    """(B, 3) places for `count` (B,) objects; `words` (B,) where a sign stands too.
+    """(B, 3) places for `count` (B,) objects. `words` (B,) is True if the scene has a sign.
 
-    One object stands at a corner or the center, two side by side, three at corners, one on a sign's
-    picture at the top. Slots beyond the count hold places too, to be ignored.
+    One object is at a corner or in the center. Two objects are side by side or one above the other.
+    Three objects are at corners. An object in a scene with a sign is at the top. The slots beyond
+    the count contain places, too, which must be ignored.
     """
     n = len(count)
     one = ONE_PLACES[torch.randint(5, (n,), generator=generator)]

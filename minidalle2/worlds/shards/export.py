@@ -1,7 +1,8 @@
 """A folder of pictures with metadata.jsonl → shards in WebDataset's layout.
 
-Sample 42 has three files: 000042.png, 000042.txt (the caption) and 000042.json (its whole line of
-the metadata). There is no date, owner or permission in them: the same pictures give the same bytes.
+Sample 42 consists of three files: 000042.png, 000042.txt (the caption) and 000042.json (the whole
+line of the metadata). The shards contain no dates, owners or permissions. Therefore the same
+pictures give the same bytes.
 """
 
 import io
@@ -16,10 +17,11 @@ SHARD = "{:06d}.tar"
 
 
 def pack(folder: Path, into: Path, per_shard: int) -> Iterator[int]:
-    """Move what an `export` wrote to `folder` into shards of `per_shard` samples each, the last may
-    have fewer; yields how many samples are packed. A picture is removed as soon as it is packed.
+    """Moves the pictures in `folder` into shards; yields the number of samples packed so far.
 
-    A shard is there as a whole or not at all; shards of a longer export are removed at the end.
+    `export` of a world has written the folder. Every shard but the last has `per_shard` samples. A
+    picture is removed as soon as it is packed. A shard appears only when it is complete. At the
+    end, shards of an earlier, longer export are removed.
     """
     shard = packed = 0
     with open(folder / "metadata.jsonl", encoding="utf-8") as lines:
@@ -48,6 +50,6 @@ def _write(folder: Path, samples: list[dict], path: Path) -> None:
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)  # date, owner and group are 0
+    member = tarfile.TarInfo(name)  # by default, date, owner and group are 0
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))

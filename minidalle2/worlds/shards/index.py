@@ -1,12 +1,12 @@
-"""Where each sample of all shards is: made at first opening, kept on disk, mapped into memory.
+"""The index: where each sample of all shards is. It is made at first opening and kept on disk.
 
-With it a batch can be any samples, chosen by a seed like those of every other world, and read by
-seeking: so a training resumes exactly, on any number of processes, with nothing to skip and no
-shuffle buffer to restore. The price: tar files must lie on something that can seek, a disk or a
-shared file system, and are read at random places.
+With the index, a seed can select any samples for a batch, as in every other world, and the samples
+are read by seeking. Therefore a resumed training is exact, on any number of processes: there are no
+samples to skip, and there is no shuffle buffer to restore. The cost is random access: the tar files
+must be on a disk or a shared file system that can seek.
 
-A sample takes 48 bytes: six integers, ROW. The index is made anew when the name, size or date of a
-shard changes.
+A sample takes 48 bytes: six integers, ROW. The index is made again when the name, size or date of a
+shard changes. It is mapped into memory.
 """
 
 import hashlib
@@ -19,18 +19,19 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from minidalle2.locks import locked
+from minidalle2.storage.locks import locked
 from minidalle2.worlds.folder.metadata import Report
 from minidalle2.worlds.folder.world import HELD_OUT, SPLITS
 from minidalle2.worlds.shards.samples import CAPTIONS, BrokenShard, Piece, Sample, samples
 
-# number of the shard, picture's offset and size, caption's offset and size, place in CAPTIONS
+# Number of the shard, offset and size of the picture, offset and size of the caption, and the
+# index of the caption's extension in CAPTIONS.
 ROW = struct.Struct("<6q")
-VERSION = 1  # of what is kept; a change here makes every index anew
+VERSION = 1  # of the format; if it changes, every index is made again
 
 
 class Index:
-    """Numbered samples of both splits; `report` says what was left out of them."""
+    """Numbered samples of both splits. `report` lists the samples that were left out."""
 
     def __init__(self, paths: list[Path], kept: dict[str, Path], report: Report):
         self.paths, self.report = paths, report
@@ -47,14 +48,14 @@ class Index:
 
 
 def open_index(name: str, paths: list[Path], cache: Path) -> Index:
-    """As it was kept, or else made now. Raises ValueError for shards that are broken."""
+    """Returns the index on disk, or makes it. Raises ValueError if a shard is broken."""
     place = f"shards-{_hash(str(Path(name).resolve()).encode('utf-8', 'surrogateescape')):016x}"
     stem = f"{place}-{_fingerprint(paths):016x}"
     facts = cache / f"{stem}.json"
     kept = {split: cache / f"{stem}.{split}.i64" for split in SPLITS}
     if not facts.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        with locked(cache / f"{place}.lock", wait=True):  # two may open them at once
+        with locked(cache / f"{place}.lock", wait=True):  # another process may be making it
             if not facts.exists():
                 _make(paths, kept, facts)
                 _forget_others(cache, place, (facts, *kept.values()))
@@ -63,6 +64,7 @@ def open_index(name: str, paths: list[Path], cache: Path) -> Index:
 
 
 def _fingerprint(paths: list[Path]) -> int:
+    """A hash of the name, size and date of every shard."""
     facts: list = [VERSION]
     for path in paths:
         status = path.stat()
@@ -71,7 +73,10 @@ def _fingerprint(paths: list[Path]) -> int:
 
 
 def _make(paths: list[Path], kept: dict[str, Path], facts: Path) -> None:
-    """Write the samples of each split as they are met, then, last, what was left out."""
+    """Writes the samples of each split in the order of the shards.
+
+    The report is written last, so an index with a report is complete.
+    """
     report, broken = Report(), []
     unfinished = {split: _unfinished(file) for split, file in kept.items()}
     files = {split: open(file, "wb") for split, file in unfinished.items()}  # noqa: SIM115
@@ -83,8 +88,8 @@ def _make(paths: list[Path], kept: dict[str, Path], facts: Path) -> None:
             except BrokenShard as error:
                 broken.append(str(error))
         if broken:
-            more = f", and {len(broken) - 1} more are, too" if len(broken) > 1 else ""
-            raise ValueError(f"{broken[0]}{more}; download or write it again, or take it away")
+            more = f" (broken shards in total: {len(broken)})" if len(broken) > 1 else ""
+            raise ValueError(f"{broken[0]}; download or write it again, or remove it{more}")
     except BaseException:
         for split, file in files.items():
             file.close()
@@ -108,26 +113,29 @@ def _row(shard: int, sample: Sample) -> bytes:
 
 
 def _split(path: Path, sample: Sample) -> str:
-    """By a hash of its name, so that it stays where it is when other shards are added."""
+    """The split of a sample, by a hash of its name.
+
+    A sample stays in its split when other shards are added.
+    """
     share = _hash(f"{path.name}/{sample.key}".encode("utf-8", "surrogateescape")) / 2**64
     return "held_out" if share < HELD_OUT else "train"
 
 
 def _hash(data: bytes) -> int:
-    """64 bits that are the same everywhere and always."""
+    """64 bits that are the same on every machine and in every process."""
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
 def _forget_others(cache: Path, place: str, kept: tuple[Path, ...]) -> None:
-    """Indices of an earlier state of these shards, and what a kill left half-written."""
+    """Removes indices of an earlier state of these shards, and files left by a killed process."""
     for path in cache.glob(f"{place}-*"):
         if path not in kept:
-            with suppress(OSError):  # Windows keeps a file that is open
+            with suppress(OSError):  # Windows does not remove a file that is open
                 path.unlink()
 
 
 def _mapped(file: Path) -> np.ndarray:
-    """(N, 6) integers; an empty file can't be mapped."""
+    """(N, 6) integers, mapped into memory. An empty file can't be mapped."""
     if not file.stat().st_size:
         return np.empty((0, 6), dtype="<i8")
     return np.memmap(file, dtype="<i8", mode="r").reshape(-1, 6)

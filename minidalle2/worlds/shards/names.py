@@ -1,20 +1,24 @@
-"""The name of a world of shards → its tar files: a folder's, or those of a pattern.
+"""The name of a world of shards → its tar files.
 
-`data/laion` is all of data/laion/*.tar; `data/{000..009}.tar` is ten files, all of which must be
-there. Nothing here imports torch (see world.py one folder up).
+`data/laion` stands for all files data/laion/*.tar. `data/{000..009}.tar` stands for ten files, and
+all of them must exist. This module does not import torch (see worlds/catalogue.py).
 """
 
 import re
 from pathlib import Path
 
 SUFFIX = ".tar"
-MOST = 1_000_000  # shards of one pattern; a slip of the finger may ask for more
+MOST = 1_000_000  # shards of one pattern; more would be a typing error
 RANGE = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
-METADATA = ("metadata.jsonl", "metadata.csv")  # make it a folder of pictures
+METADATA = ("metadata.jsonl", "metadata.csv")  # a folder with one of them is a folder of pictures
 
 
 def names_shards(name: str) -> bool:
-    """Whether it is a path or pattern of tar files, or a folder that has some and no metadata."""
+    """Whether the name stands for tar files.
+
+    That is the case for a path or pattern that ends in .tar, and for a folder with tar files and
+    without metadata.
+    """
     path = Path(name)
     if not path.is_dir():
         return name.endswith(SUFFIX)
@@ -22,28 +26,31 @@ def names_shards(name: str) -> bool:
 
 
 def label(name: str) -> str:
-    """Of the folder, or of the folder that the files of a pattern are in."""
+    """The name of the folder, or of the folder that contains the files of a pattern."""
     path = Path(name).resolve()
     return (path if path.is_dir() else path.parent).name or "shards"
 
 
 def shards_of(name: str) -> list[Path]:
-    """→ the files, sorted by name. Raises ValueError where one of a pattern is missing."""
+    """→ the tar files, sorted by name. Raises ValueError if a file of a pattern is missing."""
     if Path(name).is_dir():
         return sorted(path for path in Path(name).glob(f"*{SUFFIX}") if path.is_file())
     paths = [Path(expanded) for expanded in expand(name)]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise ValueError(
-            f"{len(missing)} of {len(paths)} shards of {name} are not there, {missing[0]} first; "
-            "a pattern of files that exist, such as 'data/{000..009}.tar', would work"
+            f"{len(missing)} of {len(paths)} shards of {name} do not exist, the first of them is "
+            f"{missing[0]}; a pattern of files that exist, such as 'data/{{000..009}}.tar', would "
+            "work"
         )
     return sorted(paths)
 
 
 def expand(pattern: str) -> list[str]:
-    """'a-{08..11}.tar' → a-08.tar, a-09.tar, a-10.tar, a-11.tar. Raises ValueError for a range that
-    is empty or far too long."""
+    """'a-{08..11}.tar' → a-08.tar, a-09.tar, a-10.tar, a-11.tar.
+
+    Raises ValueError for an empty range, and for more than MOST names.
+    """
     found = RANGE.search(pattern)
     if not found:
         return [pattern]
@@ -51,8 +58,8 @@ def expand(pattern: str) -> list[str]:
     rest = expand(pattern[found.end() :])
     if not 0 < (int(last) - int(first) + 1) * len(rest) <= MOST:
         raise ValueError(
-            f"{pattern} stands for no shard or for more than {MOST:,}; a range from the smaller to "
-            "the larger number, such as {000..009}, would work"
+            f"{pattern} stands for no shard or for more than {MOST:,} shards; a range from the "
+            "smaller to the larger number, such as {000..009}, would work"
         )
     numbers = [str(i).zfill(len(first)) for i in range(int(first), int(last) + 1)]
     return [pattern[: found.start()] + number + end for number in numbers for end in rest]

@@ -1,8 +1,9 @@
-"""A world from WebDataset shards: tar files of pictures with captions, of any number and size.
+"""A world from WebDataset shards: tar files of captioned pictures, of any number and size.
 
-Nothing is unpacked or kept but an index (index.py): when its turn comes, a picture is read where it
-is in its tar file, decoded, cut and shrunk as those of a folder are. Memory holds a batch, never a
-shard. What can't be decoded gives its turn to the next sample, the same one in every process.
+Only the index (index.py) is stored. A picture is read at its position in the tar file when a batch
+needs it. It is decoded, cropped and shrunk as the pictures of a folder are. Memory holds a batch,
+not a shard. A sample that can't be decoded is replaced by the next one, which is the same sample in
+every process. Letters: n samples of a batch.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -13,25 +14,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minidalle2.dalle2 import clean
-from minidalle2.worlds.folder.decode import square
+from minidalle2.storage.decode import square
+from minidalle2.tokenizer import clean
+from minidalle2.training.world import ALL_ROWS, Sizes
+from minidalle2.unclip import Sampling
 from minidalle2.worlds.folder.metadata import Report
 from minidalle2.worlds.folder.world import GROUP, LETTERS, MOST_BYTES, PASSES, SPLITS
 from minidalle2.worlds.shards.index import open_index
 from minidalle2.worlds.shards.names import label, shards_of
 from minidalle2.worlds.shards.samples import Piece, caption_of, read
 from minidalle2.worlds.stored import (
-    CHUNK, SIDE, cache_folder, distinct, kept_size, scaled, shrunk, windows,
-)  # fmt: skip
+    CHUNK,
+    SIDE,
+    cache_folder,
+    distinct,
+    kept_size,
+    scaled,
+    shrunk,
+    windows,
+)
 
-PATIENCE = 100  # samples one after another that can't be decoded
+PATIENCE = 100  # consecutive samples that can't be decoded, at which reading stops
 
 
 class Shards:
     """The captioned pictures of a folder of tar files, or of a pattern such as 'a-{000..009}.tar'.
 
-    Of every 20 samples about one is held out, by a hash of its name. `summary` says how many there
-    are and what was left out. Raises ValueError where there is nothing to train on.
+    About 1 in 20 samples is held out, by a hash of its name. `summary` says how many samples there
+    are and which were left out. Raises ValueError if no sample is left for training.
     """
 
     def __init__(self, name: str, cache: Path | None = None):
@@ -42,46 +52,67 @@ class Shards:
         left_out = f"; left out: {self._index.report}" if self._index.report.problems else ""
         if not train:
             raise ValueError(
-                f"there is nothing to train on in the {len(paths)} shards of {name}, and "
+                f"the shards of {name} (tar files: {len(paths)}) have no sample to train on and "
                 f"{held_out} held out{left_out}"
             )
         self.summary = (
             f"{name}: {train:,} samples to train on and {held_out:,} held out, in {len(paths):,} "
             f"shards{left_out}"
         )
-        self._unreadable: set[str] = set()  # names; threads add to it
+        self._unreadable: set[str] = set()  # names of samples; several threads add to it
 
-    @property
-    def unreadable(self) -> Report:
-        """What could not be decoded so far, in this process."""
+    forkable = False  # undecodable pictures are counted in this process
+    sizes = Sizes()
+    recipes: dict = {}
+    sampling = Sampling()
+    judge = None  # what a picture shows is known from its caption only
+
+    def unreadable(self) -> str:
         names = sorted(self._unreadable)
-        return Report({"unreadable": names} if names else {})
+        return str(Report({"unreadable": names})) if names else ""
 
     @property
     def enough(self) -> int:
         return PASSES * self._index.count("train")
 
     def captioned(
-        self, n: int, generator: torch.Generator, split: str = "train", size: int = 32
+        self,
+        n: int,
+        generator: torch.Generator,
+        split: str = "train",
+        size: int = 32,
+        rows: slice = ALL_ROWS,
     ) -> tuple[Tensor, list[str]]:
         """→ (n, 3, size, size) pictures in [-1, 1], size at most 128, and their captions.
 
-        None comes twice in a batch before each has come once.
+        No sample comes twice in a batch before each has come once.
         """
-        return self.read(self.choose(n, generator, split), split, size)
+        return self.read(self.choose(n, generator, split)[rows], split, size)
 
     def near_misses(
         self, n: int, generator: torch.Generator, size: int = 32
     ) -> tuple[Tensor, list[str]]:
-        """As `captioned`, in groups of eight with different captions, by chance as in a folder.
-        Where sixteen samples have fewer captions, a group repeats them."""
+        """Like `captioned`, in groups of eight samples with different captions.
+
+        The samples of a group are random, as in a folder. If 16 random samples have fewer than
+        eight captions, the group repeats some of them.
+        """
         groups = [self._group(generator) for _ in range(-(-n // GROUP))]
         rows = [row for group in groups for row in group]
         return self.read(torch.tensor(rows[:n], dtype=torch.long), "train", size)
 
-    def contrasting(self, n: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
-        """A batch for CLIP: pictures by chance. They are many, so none is varied."""
-        return self.captioned(n, generator)
+    def contrasting(
+        self, n: int, generator: torch.Generator, rows: slice = ALL_ROWS
+    ) -> tuple[Tensor, list[str]]:
+        """A batch for CLIP: random pictures. There are many of them, so they are not augmented."""
+        return self.captioned(n, generator, rows=rows)
+
+    def training_captions(self, n: int, generator: torch.Generator) -> list[str]:
+        """Captions of n random training samples.
+
+        No picture is read, so a caption may belong to a picture that can't be decoded.
+        """
+        return [self.caption(row) for row in self.choose(n, generator, "train").tolist()]
 
     def crops(self, n: int, generator: torch.Generator, size: int) -> Tensor:
         """→ (n, 3, size/4, size/4): random windows of training pictures of `size` px."""
@@ -91,7 +122,10 @@ class Shards:
         return scaled(pixels[torch.arange(n)[:, None, None], y, x])
 
     def choose(self, n: int, generator: torch.Generator, split: str) -> Tensor:
-        """→ (n,) numbers of samples of a split: cheap, nothing is read."""
+        """→ (n,) numbers of random samples of a split. No sample is read.
+
+        Raises ValueError for an unknown or an empty split.
+        """
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}; shards have {', '.join(SPLITS)}")
         total = self._index.count(split)
@@ -100,7 +134,7 @@ class Shards:
         return distinct(total, n, generator)
 
     def read(self, rows: Tensor, split: str, size: int) -> tuple[Tensor, list[str]]:
-        """(n,) numbers of samples → what `captioned` gives of them."""
+        """Numbers of samples (n,) → their pictures (n, 3, size, size) and captions."""
         kept, pictures, captions = kept_size(size), [rows.new_empty(0, 3, size, size).float()], []
         for part in rows.split(CHUNK):
             pixels, texts = self._decoded(part, split, kept)
@@ -109,7 +143,7 @@ class Shards:
         return torch.cat(pictures), captions
 
     def caption(self, row: int, split: str = "train") -> str:
-        """Of a sample; its picture is not read."""
+        """The caption of a sample. Its picture is not read."""
         shard, _, piece = self._index.find(split, row)
         return _cleaned(_bytes(shard, piece), piece)
 
@@ -119,8 +153,10 @@ class Shards:
         return [different[i % len(different)] for i in range(GROUP)]
 
     def _decoded(self, rows: Tensor, split: str, size: int) -> tuple[Tensor, list[str]]:
-        """→ (n, size, size, 3) uint8 and captions; a thread for each core that torch uses, as
-        decoding lets go of Python's lock."""
+        """→ (n, size, size, 3) uint8 and captions.
+
+        Each core that torch uses has a thread, because Pillow decodes outside Python's global lock.
+        """
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             samples = list(pool.map(lambda row: self._sample(row, split, size), rows.tolist()))
         pixels = np.empty((len(samples), size, size, 3), np.uint8)
@@ -129,7 +165,7 @@ class Shards:
         return torch.from_numpy(pixels), [caption for _, caption in samples]
 
     def _sample(self, row: int, split: str, size: int) -> tuple[np.ndarray, str]:
-        """The sample, or the next that can be decoded."""
+        """The sample, or the next one that can be decoded."""
         total = self._index.count(split)
         for i in range(row, row + PATIENCE):
             shard, picture, caption = self._index.find(split, i % total)
@@ -141,13 +177,16 @@ class Shards:
                 continue
             return found, _cleaned(_bytes(shard, caption), caption)
         raise ValueError(
-            f"{PATIENCE} pictures of {self.path} one after another can't be decoded, the last is "
-            f"{_name(shard, picture)}; they may be no pictures at all"
+            f"{PATIENCE} pictures of {self.path} one after another can't be decoded, the last of "
+            f"them is {_name(shard, picture)}; check that the shards contain pictures"
         )
 
 
 def _bytes(shard: Path, piece: Piece) -> bytes:
-    """Read anew each time: of very many shards not all could stay open."""
+    """The bytes of a piece.
+
+    The shard is opened each time, because not all of very many shards could stay open.
+    """
     with open(shard, "rb") as file:
         return read(file, piece)
 
@@ -157,10 +196,10 @@ def _cleaned(data: bytes, piece: Piece) -> str:
 
 
 def _name(shard: Path, piece: Piece) -> str:
-    """As its tar file calls it, in the header before the piece."""
+    """The name of a piece, from the header before it."""
     header = Piece("", piece.offset - BLOCKSIZE, BLOCKSIZE)
     try:
         name = TarInfo.frombuf(_bytes(shard, header), "utf-8", "surrogateescape").name
-    except TarError:  # not what was here when the index was made
+    except TarError:  # the shard has changed since the index was made
         name = f"byte {piece.offset}"
     return f"{shard.name}/{name}"

@@ -1,0 +1,56 @@
+"""Copies the weights of a run to a folder that is shipped with minidalle2.
+
+The weights are stored in 8 bits. Files that only training needs are left out.
+
+python -m minidalle2.commands.release runs/shapes minidalle2/weights/shapes
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from minidalle2.clip import CLIP, CLIPConfig
+from minidalle2.decoder import Decoder, DecoderConfig
+from minidalle2.priors.kinds import PRIORS
+from minidalle2.storage.checkpoints import load_model, save_model
+from minidalle2.storage.eight_bits import pack
+from minidalle2.training.glide import Glide
+from minidalle2.upsampler import Upsampler, UpsamplerConfig
+from minidalle2.worlds.catalogue import find
+
+STAGES = {
+    "clip": (CLIPConfig, CLIP),
+    **{kind.stage: (kind.config, kind.model) for kind in PRIORS.values()},
+    "decoder": (DecoderConfig, Decoder),
+    "glide": (DecoderConfig, Glide),
+    "upsampler64": (UpsamplerConfig, Upsampler),
+    "upsampler128": (UpsamplerConfig, Upsampler),
+}
+
+
+def release(run: Path, weights: Path) -> float:
+    """Copies every stage in `run` to `weights`, a folder that has the name of the world.
+
+    Returns the size of all files in megabytes.
+    """
+    weights.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "sampling.json"):
+        if (run / name).is_file():
+            shutil.copy(run / name, weights / name)
+    stages = dict(STAGES)
+    world = find(weights.name)
+    if world:
+        stages["judge"] = (world.judge.config, world.judge.model)
+        if world.licences:
+            shutil.copytree(world.licences(), weights / "LICENSES", dirs_exist_ok=True)
+    for stage, classes in stages.items():
+        if (run / stage).is_dir():
+            save_model(weights / stage, stage, load_model(run / stage, stage, *classes), pack)
+    if (run / "image_tower").is_dir():  # the CLIP with two image towers replaces the first CLIP
+        clip = load_model(run / "image_tower", "image_tower", CLIPConfig, CLIP)
+        save_model(weights / "clip", "clip", clip, pack)
+    return sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) / 1e6
+
+
+if __name__ == "__main__":
+    print(f"{release(Path(sys.argv[1]), Path(sys.argv[2])):.2f} MB in {sys.argv[2]}")

@@ -1,0 +1,153 @@
+"""The state of a training run: weights, average, optimizers, step and log, and how it is saved."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from minidalle2.storage.checkpoints import (
+    CheckpointError,
+    read_tensors,
+    reading,
+    save_model,
+    write_atomically,
+    write_tensors,
+)
+from minidalle2.training.ema import EMA
+from minidalle2.training.optimizer import Update, build_optimizers
+from minidalle2.training.recipe import Recipe
+
+SAVE_EVERY_SECONDS = 60
+LOG_EVERY_STEPS = 20
+TIMED_STEPS = 20  # steps that are timed before `minutes` become a number of steps
+
+
+class TrainingError(RuntimeError):
+    """Training cannot continue. The message says why and what would help."""
+
+
+@dataclass
+class Step:
+    """The result of one optimizer step."""
+
+    step: int  # number of finished steps
+    total: int  # steps of the whole run
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    seconds: float  # since the start of the run, earlier sittings included
+    average: nn.Module  # the averaged weights, which draw better pictures
+
+
+def whole(model: nn.Module) -> nn.Module:
+    return model
+
+
+class Run:
+    """One training run. It continues where the files in `folder` end.
+
+    The random numbers of step n depend on (seed, n) only, so they need not be saved.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        folder: Path,
+        stage: str,
+        kept: Callable[[nn.Module], nn.Module] = whole,
+        update: type[Update] = Update,
+    ):
+        self.model, self.recipe, self.folder, self.stage = model, recipe, folder, stage
+        self.kept = kept  # model → the part of it that is kept after training
+        self.ema = EMA(model, recipe.ema_decay)
+        self.optimizers = build_optimizers(model, recipe.learning_rate, recipe.weight_decay)
+        self.update = update(self.optimizers, recipe.clip_norm)
+        self.step, self.seconds, self.total = 0, 0.0, recipe.steps
+        self.log: list[str] = []
+        self.last_save = time.monotonic()
+        if (folder / "training.safetensors").exists():
+            with reading(folder / "training.safetensors"):
+                self.restore()
+
+    def generator(self) -> torch.Generator:
+        """The random numbers of the next step."""
+        return torch.Generator().manual_seed(self.recipe.seed * 10_000_019 + self.step)
+
+    def check_finite(self, loss: float) -> None:
+        """Raises TrainingError if the loss is infinite or not a number."""
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the {self.stage} loss became {loss} at step {self.step}; the last good "
+                f"checkpoint is in {self.folder}. Lower the learning rate "
+                f"(now {self.recipe.learning_rate}) and train again"
+            )
+
+    def record(self, loss: float, norm: float, rate: float, seconds: float) -> Step:
+        """Counts a finished step and writes it to the log."""
+        self.step += 1
+        self.seconds += seconds
+        if self.recipe.minutes and self.step == TIMED_STEPS:
+            affordable = int(self.recipe.minutes * 60 / (self.seconds / TIMED_STEPS))
+            self.total = max(TIMED_STEPS + 1, affordable)
+        if self.step % LOG_EVERY_STEPS == 0 or self.step in (1, self.total):
+            line = {"step": self.step, "total": self.total}
+            numbers = {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
+            numbers["seconds"] = self.seconds
+            line |= {name: float(f"{number:.6g}") for name, number in numbers.items()}
+            self.log.append(json.dumps(line))
+        average = self.kept(self.ema.model)
+        return Step(self.step, self.total, loss, norm, rate, self.seconds, average)
+
+    def save_if_due(self) -> None:
+        if time.monotonic() - self.last_save > SAVE_EVERY_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Writes the averaged weights to draw with, the log, and everything needed to resume."""
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.model.state_dict().items()}
+        for i, optimizer in enumerate(self.optimizers):
+            for j, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{i}.{j}.{k}": v for k, v in state.items()}
+        progress = {"step": self.step, "seconds": self.seconds, "total": self.total}
+        progress["recipe"] = asdict(self.recipe)
+        save_model(self.folder, self.stage, self.kept(self.ema.model))
+        log = "\n".join(self.log) + "\n"
+        write_atomically(self.folder / "log.jsonl", lambda path: path.write_text(log))
+        # This file is written last, because it alone decides where a resumed run continues.
+        path = self.folder / "training.safetensors"
+        write_tensors(path, tensors, {"progress": json.dumps(progress), "log": log})
+        self.last_save = time.monotonic()
+
+    def restore(self) -> None:
+        """Continues the run in `folder`. Raises CheckpointError if it had another recipe."""
+        path = self.folder / "training.safetensors"
+        tensors, metadata = read_tensors(path)
+        progress = json.loads(metadata["progress"])
+        if progress["recipe"] != json.loads(json.dumps(asdict(self.recipe))):
+            raise CheckpointError(
+                f"{path} was trained with another recipe ({progress['recipe']}); train into "
+                "another folder, or with that recipe"
+            )
+        parts: dict[str, dict] = {"model": {}, "ema": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            part, rest = name.split(".", 1)
+            parts[part][rest] = tensor
+        self.model.load_state_dict(parts["model"])
+        self.ema.model.load_state_dict(parts["ema"])
+        for i, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict] = {}
+            for name, tensor in parts["optimizer"].items():
+                which, j, key = name.split(".", 2)
+                if int(which) == i:
+                    state.setdefault(int(j), {})[key] = tensor
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.step, self.seconds, self.total = (progress[k] for k in ("step", "seconds", "total"))
+        self.log = metadata["log"].splitlines()
