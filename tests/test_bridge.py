@@ -264,8 +264,7 @@ def test_nothing_that_is_pickled_is_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("saved", "said"),
-    [(Version(), "1.10.9"), ("1.12.4", "1.12.4"), (None, "an unknown version")],
+    ("saved", "said"), [(Version(), "1.10.9"), ("1.12.4", "1.12.4"), (None, "an unknown version")]
 )
 def test_the_version_that_saved_it(tmp_path, saved, said):
     torch.save({"model": {}, "version": saved}, tmp_path / "best.pth")

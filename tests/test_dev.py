@@ -297,10 +297,7 @@ EXTRAS = {
     for name, texts in PROJECT["optional-dependencies"].items()
 }
 
-DIRECT = [
-    *CORE,
-    *(r for name in ("emoji", "lab", "classroom", "test") for r in EXTRAS[name]),
-]
+DIRECT = [*CORE, *(r for name in ("emoji", "lab", "classroom", "test") for r in EXTRAS[name])]
 DIRECT = [requirement for requirement in DIRECT if requirement.name != "minidalle2"]
 
 

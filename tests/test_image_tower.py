@@ -8,11 +8,7 @@ import torch
 import torch.nn.functional as F
 from tiny_model import save_tiny
 
-from minidalle2.blocks.convolutional_towers import (
-    LayoutTower,
-    StyleTower,
-    mean_and_deviation,
-)
+from minidalle2.blocks.convolutional_towers import LayoutTower, StyleTower, mean_and_deviation
 from minidalle2.clip import CLIP, CLIPConfig, ImageEnsemble, ImageTower, contrast
 from minidalle2.commands.release import release
 from minidalle2.scale.accumulation import contrasted

@@ -22,14 +22,7 @@ from minidalle2.manipulations.inversion import (
     decoder_noise,
     error_against_steps,
 )
-from minidalle2.manipulations.text_diff import (
-    LARGEST,
-    angle,
-    direction,
-    edit,
-    fitting_theta,
-    turn,
-)
+from minidalle2.manipulations.text_diff import LARGEST, angle, direction, edit, fitting_theta, turn
 from minidalle2.manipulations.variations import repeated, vary
 from minidalle2.tokenizer import PromptTooLong
 from minidalle2.worlds.catalogue import load_judge

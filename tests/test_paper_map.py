@@ -68,12 +68,7 @@ TABLE_3 = [
         "EMA decay",
     )
 ]
-LISTED = {
-    "Equations": EQUATIONS,
-    "Figures": FIGURES,
-    "Tables 1 and 2": TABLES,
-    "Table 3": TABLE_3,
-}
+LISTED = {"Equations": EQUATIONS, "Figures": FIGURES, "Tables 1 and 2": TABLES, "Table 3": TABLE_3}
 SECTIONS = [
     "§2",
     "§2.1",

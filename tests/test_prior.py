@@ -38,22 +38,16 @@ def test_shapes(prior, inputs):
 @pytest.mark.parametrize("name", ["z_noised", "t", "z_t", "tokens", "drop"])
 def test_every_input_matters_for_its_own_row(prior, inputs, name, only_row_changes):
     """e-20: conditioning sensitivity, row by row."""
-    value = {
-        "t": 20,
-        "drop": True,
-        "tokens": inputs["tokens"].roll(1, 1)[1],
-    }.get(name, torch.randn(E))
+    value = {"t": 20, "drop": True, "tokens": inputs["tokens"].roll(1, 1)[1]}.get(
+        name, torch.randn(E)
+    )
     only_row_changes(prior, inputs, name, value)
 
 
 def test_dropping_loses_all_text_and_nothing_else(prior, inputs, only_row_changes):
     """e-8: caption and z_t are gone; the unconditional branch still sees x_t and t."""
     dropped = {**inputs, "drop": torch.ones(3, dtype=torch.bool)}
-    without_text = {
-        **dropped,
-        "z_t": torch.randn(3, E),
-        "tokens": inputs["tokens"].roll(1, 0),
-    }
+    without_text = {**dropped, "z_t": torch.randn(3, E), "tokens": inputs["tokens"].roll(1, 0)}
     torch.testing.assert_close(prior(**without_text), prior(**dropped), atol=1e-5, rtol=0)
     only_row_changes(prior, dropped, "z_noised", torch.randn(E))
     only_row_changes(prior, dropped, "t", 20)

@@ -164,14 +164,7 @@ def test_accuracy_is_that_of_the_machine_with_the_prior(tiny_dalle2, monkeypatch
     assert dalle2.prior is other and dalle2.decoder is tiny_dalle2.decoder
     assert tiny_dalle2.prior is not other
     assert (name, n, used) == ("two objects", 7, sampling)
-    assert row == {
-        "prior": "some",
-        "drawings": 1,
-        "n": 7,
-        "accuracy": 0.5,
-        "low": 0.4,
-        "high": 0.6,
-    }
+    assert row == {"prior": "some", "drawings": 1, "n": 7, "accuracy": 0.5, "low": 0.4, "high": 0.6}
 
 
 # The command

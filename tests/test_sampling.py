@@ -6,13 +6,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 
 from minidalle2.diffusion.process import TARGETS, Diffusion
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, ddpm, last
-from minidalle2.diffusion.schedule import (
-    Schedule,
-    at,
-    cosine_betas,
-    linear_betas,
-    spaced_timesteps,
-)
+from minidalle2.diffusion.schedule import Schedule, at, cosine_betas, linear_betas, spaced_timesteps
 from minidalle2.manipulations.inversion import ddim_inversion
 
 COSINE, LINEAR = Schedule(cosine_betas(1000)), Schedule(linear_betas(1000))

@@ -41,11 +41,7 @@ def worlds(tmp_path_factory):
     lines = [f'{{"file_name": "{i}.png", "text": "cat number {i}"}}' for i in range(40)]
     (folder / "metadata.jsonl").write_text("\n".join(lines))
     cache = tmp_path_factory.mktemp("cache")
-    return {
-        "shapes": Shapes(),
-        "emoji": Emoji(),
-        "folder": Folder(folder, cache),
-    }
+    return {"shapes": Shapes(), "emoji": Emoji(), "folder": Folder(folder, cache)}
 
 
 def largest(kind: str) -> float:

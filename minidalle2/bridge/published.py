@@ -53,14 +53,7 @@ class PublishedDALLE2(DALLE2):
                 f"{self.last_stage!r}, or load a folder with an upsampler"
             )
         return super().generate(
-            prompts,
-            seeds,
-            sampling,
-            noise,
-            stop_after,
-            image_embeddings,
-            image32,
-            image64,
+            prompts, seeds, sampling, noise, stop_after, image_embeddings, image32, image64
         )
 
 

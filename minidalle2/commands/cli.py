@@ -24,12 +24,7 @@ from minidalle2.commands.arguments import (
     integer,
     minutes,
 )
-from minidalle2.commands.manipulation_arguments import (
-    add_blend,
-    add_edit,
-    add_inpaint,
-    add_vary,
-)
+from minidalle2.commands.manipulation_arguments import add_blend, add_edit, add_inpaint, add_vary
 
 
 def main(argv: list[str] | None = None) -> int:

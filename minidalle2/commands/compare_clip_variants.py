@@ -256,10 +256,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__.split("\n")[0],
     )
     parser.add_argument(
-        "--minutes",
-        type=float,
-        default=4.0,
-        help="processor time for each variant (default 4)",
+        "--minutes", type=float, default=4.0, help="processor time for each variant (default 4)"
     )
     parser.add_argument(
         "--world",

@@ -84,8 +84,7 @@ def line(cells: Iterable) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m minidalle2.commands.compare_priors",
-        description=__doc__.split("\n")[0],
+        prog="python -m minidalle2.commands.compare_priors", description=__doc__.split("\n")[0]
     )
     parser.add_argument(
         "--world", default="shapes", help="shapes, emoji or a folder (default shapes)"

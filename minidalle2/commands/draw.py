@@ -91,10 +91,7 @@ def pictures(
     for start in range(0, len(jobs), results.CHUNK):
         part = jobs[start : start + results.CHUNK]
         made = dalle2.generate(
-            [job.prompt for job in part],
-            [job.seed for job in part],
-            sampling,
-            stop_after=wanted,
+            [job.prompt for job in part], [job.seed for job in part], sampling, stop_after=wanted
         )
         for job, picture in zip(part, to_uint8(getattr(made, wanted)).cpu(), strict=True):
             about = {"prompt": job.prompt, "seed": job.seed, "settings": settings}

@@ -11,14 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minidalle2.commands.options import weights_of
-from minidalle2.commands.results import (
-    CHUNK,
-    Drawn,
-    save_strips,
-    say_where,
-    slug,
-    write_pictures,
-)
+from minidalle2.commands.results import CHUNK, Drawn, save_strips, say_where, slug, write_pictures
 from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.inversion import Latents, Walk, invert
 from minidalle2.storage.devices import pick_device

@@ -69,7 +69,7 @@ def save_strips(written: list[Drawn], first: dict[str, list[Tensor]], path: Path
 
 def say_where(written: list[Drawn], total: int, size: int, seconds: float, folder: Path) -> None:
     """Prints how many pictures were drawn, and where they are."""
-    shown = f"the first {IN_GRID}" if total > IN_GRID else "all"
+    shown = f"the first {IN_GRID} pictures" if total > IN_GRID else "all pictures"
     plural = "s" if total > 1 else ""
     print(f"drew {total} picture{plural} of {size} px in {seconds:.1f} s")
-    print(f"the first picture: {folder / written[0].file}; {shown} of them: {folder / 'grid.png'}")
+    print(f"first picture: {folder / written[0].file}; {shown}: {folder / 'grid.png'}")

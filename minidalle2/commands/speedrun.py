@@ -18,8 +18,7 @@ def run(args: Namespace) -> None:
     refuse_to_start_over(folder, STAGES)
     profile = args.profile or ("speedrun_gpu" if device.type == "cuda" else "speedrun")
     seconds = clocked(
-        lambda stage, world: train(stage, world, folder, profile, device, None, ONE_PASS),
-        device,
+        lambda stage, world: train(stage, world, folder, profile, device, None, ONE_PASS), device
     )
     total = sum(seconds.values())
     print(f"{'all':12}  {total / 60:6.1f} min; the clock is stopped, {args.n} prompts are tested")

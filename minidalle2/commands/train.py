@@ -10,13 +10,7 @@ import torch
 from tqdm import tqdm
 
 from minidalle2.commands.options import make_folder
-from minidalle2.scale.distributed import (
-    first_goes_ahead,
-    is_first,
-    own_device,
-    processes,
-    together,
-)
+from minidalle2.scale.distributed import first_goes_ahead, is_first, own_device, processes, together
 from minidalle2.scale.loop import ONE_PASS, Execution
 from minidalle2.scale.loop import train_stage as train_stage_at_scale
 from minidalle2.storage.checkpoints import remove_unfinished

@@ -72,14 +72,7 @@ def decode(
     would not be those of the inversion.
     """
     denoise = captionless(decoder, latents.z_i, walk.guidance, walk.guided_above)
-    states = ddim(
-        decoder.diffusion,
-        denoise,
-        latents.x_T,
-        walk.steps,
-        eta=eta,
-        noise=noise,
-    )
+    states = ddim(decoder.diffusion, denoise, latents.x_T, walk.steps, eta=eta, noise=noise)
     return last(states).clamp(-1, 1)
 
 

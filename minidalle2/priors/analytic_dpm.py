@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minidalle2.diffusion.guidance import Denoiser
 from minidalle2.diffusion.process import Diffusion
-from minidalle2.diffusion.schedule import respace, spaced_timesteps
+from minidalle2.diffusion.schedule import respace
 
 
 @torch.no_grad()
@@ -52,7 +52,7 @@ def optimal_variance(
     one number of x0 (similar to the bounds of their theorem 2). At large t, where x_t contains
     little signal, the limits are more reliable than the estimate.
     """
-    kept = respace(diffusion.schedule, spaced_timesteps(len(diffusion.schedule), steps))
+    kept = respace(diffusion.schedule, diffusion.timesteps(steps))
     alpha_bar = kept.alpha_bar.flip(0)
     left_open = (1 - alpha_bar) / alpha_bar * (1 - squared_eps.double())
     left_open = left_open.clamp(0, data_variance)
@@ -63,6 +63,6 @@ def analytic_variance(
     diffusion: Diffusion, denoise: Denoiser, x0: Tensor, steps: int, generator: torch.Generator
 ) -> Tensor:
     """The variances (steps,) for `ddpm`, measured with training samples x0 (B, …)."""
-    timesteps = spaced_timesteps(len(diffusion.schedule), steps)
+    timesteps = diffusion.timesteps(steps)
     squared_eps = mean_squared_eps(diffusion, denoise, x0, timesteps, generator)
     return optimal_variance(diffusion, squared_eps, x0.var(0).mean().item(), steps)

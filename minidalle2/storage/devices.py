@@ -2,8 +2,6 @@
 
 import torch
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
 
 def pick_device(name: str) -> torch.device:
     """`auto` is CUDA, else MPS, else the CPU. Raises ValueError if the named device is missing."""

@@ -83,9 +83,7 @@ class SimSiam(nn.Module):
         self.config = clip.config
         self.clip = clip
         self.projector = nn.Sequential(
-            *_normed(clip.image_tower.pooled_width, HIDDEN),
-            nn.SiLU(),
-            *_normed(HIDDEN, PROJECTED),
+            *_normed(clip.image_tower.pooled_width, HIDDEN), nn.SiLU(), *_normed(HIDDEN, PROJECTED)
         )
         self.predictor = nn.Sequential(
             *_normed(PROJECTED, PROJECTED // 4),  # narrow, as in the paper

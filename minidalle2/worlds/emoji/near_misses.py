@@ -12,12 +12,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from minidalle2.worlds.emoji.backgrounds import (
-    CONTRAST,
-    WHITE_SHARE,
-    contrast,
-    rank_backgrounds,
-)
+from minidalle2.worlds.emoji.backgrounds import CONTRAST, WHITE_SHARE, contrast, rank_backgrounds
 from minidalle2.worlds.emoji.names import drawings
 from minidalle2.worlds.emoji.splits import members
 from minidalle2.worlds.emoji.words import BACKGROUNDS, STYLES, WHITE

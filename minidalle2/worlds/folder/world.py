@@ -25,14 +25,7 @@ from minidalle2.training.augmentation import varied
 from minidalle2.training.world import ALL_ROWS, Sizes
 from minidalle2.unclip import Sampling
 from minidalle2.worlds.folder.metadata import Report, read_metadata
-from minidalle2.worlds.stored import (
-    RECORD,
-    SIDE,
-    Stored,
-    cache_folder,
-    shuffled,
-    write_pictures,
-)
+from minidalle2.worlds.stored import RECORD, SIDE, Stored, cache_folder, shuffled, write_pictures
 
 SPLITS = ("train", "held_out")
 HELD_OUT = 0.05  # about this share of the pictures is held out

@@ -10,6 +10,5 @@ from minidalle2.decoder import DecoderConfig
 from minidalle2.training.world import Sizes
 
 SIZES = Sizes(
-    clip=CLIPConfig(image_layers=0, layout_widths=(48, 96, 192)),
-    decoder=DecoderConfig(laid_out=2),
+    clip=CLIPConfig(image_layers=0, layout_widths=(48, 96, 192)), decoder=DecoderConfig(laid_out=2)
 )

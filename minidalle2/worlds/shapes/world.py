@@ -10,13 +10,7 @@ from torch import Tensor
 
 from minidalle2.training.world import ALL_ROWS
 from minidalle2.unclip import Sampling
-from minidalle2.worlds.batches import (
-    CROP,
-    Pairs,
-    caption_rng,
-    mostly_near_misses,
-    rows_of_pairs,
-)
+from minidalle2.worlds.batches import CROP, Pairs, caption_rng, mostly_near_misses, rows_of_pairs
 from minidalle2.worlds.shapes.captions import describe
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.judge import JUDGE

@@ -17,12 +17,7 @@ from minidalle2.worlds.emoji.backgrounds import compose
 from minidalle2.worlds.emoji.captions import spoken, with_article
 from minidalle2.worlds.emoji.drawings import draw
 from minidalle2.worlds.emoji.judge import SIZE, Judge, read
-from minidalle2.worlds.emoji.labels import (
-    known_names,
-    places_in,
-    ranks,
-    styles_of,
-)
+from minidalle2.worlds.emoji.labels import known_names, places_in, ranks, styles_of
 from minidalle2.worlds.emoji.names import Name, drawings
 from minidalle2.worlds.emoji.words import STYLES, WHITE
 
