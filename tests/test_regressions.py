@@ -186,10 +186,15 @@ def test_6_the_bound_is_unbiased():
     assert bound > VLB_WEIGHT  # so the comparison is not of zeros
 
 
-def test_6_the_decoder_trains_its_first_term(decoder):
-    """The likelihood of the pixels counts at t = 0 only, which must be drawn."""
+def test_6_every_term_that_samplers_visit_is_trained(decoder):
+    """Small timesteps are drawn. The terms below `lowest` are no part of the bound."""
     t, *_ = decoder_draws(decoder, 20_000, torch.Generator().manual_seed(0))
-    assert 0 < (t < 10).float().mean() < 0.01
+    assert 0 < ((t >= 20) & (t < 30)).float().mean() < 0.01
+    t = torch.tensor([0, 19, 20, 30])
+    x0, x_t = torch.zeros(4, 3, 8, 8), torch.randn(4, 3, 8, 8)
+    ones = torch.ones(4)
+    loss = variance_loss(decoder.diffusion, x0 + 0.1, x0, x0, x_t, t, ones)
+    assert (loss[:2] == 0).all() and (loss[2:] > 0).all()
 
 
 # 7. Configs accepted values that cannot work.

@@ -44,10 +44,10 @@ def variance_loss(
 ) -> Tensor:
     """(B,) an unbiased estimate of the variational bound from one timestep per sample.
 
-    The bound is a sum of T terms. Each sample contributes the term of its own t, divided by the
-    `probability` (B,) with which that t was drawn. For uniform t the probability is 1/T. The
-    result is in bits per dimension, times VLB_WEIGHT. The mean is detached, so that this loss
-    trains the variance only.
+    The bound is a sum over all t that samplers visit, so from `diffusion.lowest` on. Each sample
+    contributes the term of its own t, divided by the `probability` (B,) with which that t was
+    drawn. For uniform t the probability is 1/T. The result is in bits per dimension, times
+    VLB_WEIGHT. The mean is detached, so that this loss trains the variance only.
     """
     schedule = diffusion.schedule
     estimate = diffusion.to_x0(prediction.detach(), x_t, t)
@@ -59,7 +59,7 @@ def variance_loss(
     nll = -discretized_log_likelihood(x0, mean, log_variance)
     first = (t == 0).reshape(-1, *[1] * (x_t.ndim - 1))
     bits = torch.where(first, nll, kl).flatten(1).mean(1) / math.log(2)
-    return VLB_WEIGHT * bits / probability
+    return VLB_WEIGHT * bits.masked_fill(t < diffusion.lowest, 0) / probability
 
 
 def gaussian_kl(
