@@ -66,13 +66,14 @@ class DALLE2(UnCLIP):
             )
         keep_freed_memory()
         kind = kind_of(prior)
+        place = {"device": device, "memory_format": torch.channels_last}  # faster convolutions
         dalle2 = cls(
             tokenizer=load_tokenizer(folder / "tokenizer.json"),
-            clip=load_model(folder / "clip", "clip", CLIPConfig, CLIP).to(device),
+            clip=load_model(folder / "clip", "clip", CLIPConfig, CLIP).to(**place),
             prior=load_prior(folder, kind).to(device),
-            decoder=load_model(folder / "decoder", "decoder", DecoderConfig, Decoder).to(device),
-            upsampler64=load_upsampler(folder, 64).to(device),
-            upsampler128=load_upsampler(folder, 128).to(device),
+            decoder=load_model(folder / "decoder", "decoder", DecoderConfig, Decoder).to(**place),
+            upsampler64=load_upsampler(folder, 64).to(**place),
+            upsampler128=load_upsampler(folder, 128).to(**place),
             sampling=load_sampling(folder),
         )
         dalle2.check_fit(folder, kind.stage)

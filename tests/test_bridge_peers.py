@@ -1,8 +1,7 @@
-"""The bridge against the packages that the networks come from: equal outputs, from files as those
-packages write them. In an environment of its own, beside which nothing else of the tests runs:
+"""The bridge against the packages that published the networks: equal outputs, from their files.
 
-    pip install -c constraints.txt -e ".[bridge]" pytest
-    python -m pytest -o addopts="" tests/test_bridge_peers.py
+These packages need an environment of their own. `python dev.py bridge` creates it and runs this
+file. Elsewhere the tests are skipped.
 """
 
 import importlib.util

@@ -15,6 +15,8 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
+# Two notebooks with a slider that are quick to run.
+SLIDERS = ("01_data.ipynb", "06_diffusion.ipynb")
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -29,7 +31,7 @@ NOT_OURS = ("favicon", "api/contents/untitled", "net::ERR", "websocket")
 def server(tmp_path_factory):
     """JupyterLab on copies of the notebooks, which it saves by itself."""
     folder = tmp_path_factory.mktemp("lab")
-    for name in ("00_the_whole_machine.ipynb", "06_diffusion.ipynb"):
+    for name in SLIDERS:
         shutil.copy(NOTEBOOKS / name, folder)
     settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
@@ -74,7 +76,7 @@ def server(tmp_path_factory):
     process.wait(20)
 
 
-@pytest.mark.parametrize("name", ["00_the_whole_machine.ipynb", "06_diffusion.ipynb"])
+@pytest.mark.parametrize("name", SLIDERS)
 def test_a_slider_changes_the_picture(server, name):
     with playwright.sync_playwright() as started:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]

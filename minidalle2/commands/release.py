@@ -18,7 +18,7 @@ from minidalle2.training.glide import Glide
 from minidalle2.upsampler import Upsampler, UpsamplerConfig
 from minidalle2.worlds.catalogue import find
 
-STAGES = {
+CLASSES = {
     "clip": (CLIPConfig, CLIP),
     **{kind.stage: (kind.config, kind.model) for kind in PRIORS.values()},
     "decoder": (DecoderConfig, Decoder),
@@ -37,7 +37,7 @@ def release(run: Path, weights: Path) -> float:
     for name in ("tokenizer.json", "sampling.json"):
         if (run / name).is_file():
             shutil.copy(run / name, weights / name)
-    stages = dict(STAGES)
+    stages = dict(CLASSES)
     world = find(weights.name)
     if world:
         stages["judge"] = (world.judge.config, world.judge.model)

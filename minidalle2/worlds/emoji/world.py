@@ -12,7 +12,7 @@ from torch import Tensor
 from minidalle2.training.augmentation import varied
 from minidalle2.training.world import ALL_ROWS
 from minidalle2.unclip import Sampling
-from minidalle2.worlds.batches import CROP, Pairs, caption_rng, rows_of_pairs
+from minidalle2.worlds.batches import Pairs, caption_rng, rows_of_pairs
 from minidalle2.worlds.emoji.backgrounds import compose, sample_backgrounds
 from minidalle2.worlds.emoji.captions import describe
 from minidalle2.worlds.emoji.drawings import SIZES as PICTURE_SIZES
@@ -23,7 +23,7 @@ from minidalle2.worlds.emoji.names import drawings
 from minidalle2.worlds.emoji.near_misses import sample_near_misses, sample_sheet
 from minidalle2.worlds.emoji.sizes import RECIPES, SIZES
 from minidalle2.worlds.emoji.splits import members
-from minidalle2.worlds.stored import shuffled
+from minidalle2.worlds.stored import shuffled, windows
 
 JITTERED = 0.5  # share of the training pictures; the others have the drawing's own size and place
 SEEN = 32  # pixels a side of CLIP's pictures
@@ -100,18 +100,13 @@ class Emoji:
     def crops(self, n: int, generator: torch.Generator, size: int) -> Tensor:
         """→ (n, 3, size/4, size/4): random windows of `train` pictures of `size` px.
 
-        They start at even pixels, so that they align with the picture of half the size.
+        The windows start at even pixels, so that they align with the picture of half the size.
         """
         rows = shuffled(members("train"), n, generator)
-        side = int(size * CROP)
-        places = (size - side) // 2 + 1
-        left, top = 2 * torch.randint(places, (2, n), generator=generator)
-        x, y = (start[:, None] + torch.arange(side) for start in (left, top))  # (n, side)
+        y, x = windows(n, generator, size)
         channels = torch.arange(4)[:, None, None]
-        windows = pictures(size)[
-            rows[:, None, None, None], channels, y[:, None, :, None], x[:, None, None, :]
-        ]
-        return compose(windows, sample_backgrounds(rows, generator))
+        drawn = pictures(size)[rows[:, None, None, None], channels, y[:, None], x[:, None]]
+        return compose(drawn, sample_backgrounds(rows, generator))
 
     def training_captions(self, n: int, generator: torch.Generator) -> list[str]:
         return self.captioned(n, generator, size=1)[1]
