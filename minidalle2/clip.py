@@ -25,7 +25,7 @@ CONVOLUTIONAL_SIZE = 32  # px, the only size that convolutional image towers rea
 
 @dataclass
 class CLIPConfig:
-    """The image tower is a vision transformer, perhaps beside a StyleTower, or a LayoutTower."""
+    """The image tower is a LayoutTower, or a vision transformer with or without a StyleTower."""
 
     vocab_size: int = 512
     context_length: int = 64  # most tokens of a text

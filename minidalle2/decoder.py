@@ -2,9 +2,9 @@
 
 z_i (B, E) and tokens (B, T) → (B, 3, 32, 32). Paper: section 2.1. z_i enters in two ways: projected
 and added to the timestep embedding, and as 4 extra context tokens beside the tokens of a text
-encoder, which is trained with the decoder. Not in the paper: `laid_out` channels of z_i as a
-picture beside the noisy one, so that the network need not learn where each feature belongs. In
-training, caption and z_i are dropped at random, so that both can be guided.
+encoder, which is trained with the decoder. Not in the paper: a layer turns z_i into a picture with
+`laid_out` channels, which the U-Net reads beside the noisy picture. So the U-Net need not learn
+where each feature belongs. In training, caption and z_i are dropped at random for guidance.
 Letters: B batch, T tokens, D width, E embedding, C channels, S pixels a side.
 """
 
@@ -26,10 +26,10 @@ from minidalle2.diffusion.variance import split_variance, variance_loss
 from minidalle2.tokenizer import PAD, empty_captions_like
 
 CHANNELS = 3
-IMAGE_TOKENS = 4  # "projecting z_i into four extra tokens of context"
+IMAGE_TOKENS = 4  # "projecting CLIP embeddings into four extra tokens of context"
 IMAGE_DROP, CAPTION_DROP = 0.1, 0.5  # section 2.1
-# Samplers stop at t = LOWEST · T. Training rarely visits smaller t, where white would
-# come out tinted. Also, an error of x0 is divided by √(1-ᾱ), which is only 0.006 at t = 0.
+# The last step of a sampler starts at t = LOWEST · T. Training rarely visits smaller t, so there
+# white would become tinted. Also, to_eps divides an error of x0 by √(1-ᾱ), only 0.006 at t = 0.
 LOWEST = 0.02
 UNIFORM_SHARE = 0.1  # of the training timesteps; the others are mostly large
 
@@ -201,8 +201,8 @@ def decoder_loss(
 def decoder_loss_at(decoder: Decoder, batch: tuple[Tensor, Tensor, Tensor], draws: Draws) -> Tensor:
     """The weighted MSE of x0 and the variational bound, for given random numbers.
 
-    The paper predicts eps. We predict x0, because flat shapes are simpler than their noise. It was
-    compared with v only, in one short run each.
+    The paper predicts eps. We predict x0, because flat shapes are simpler than their noise. Only v
+    was tried instead, in one short run.
     """
     (images, z_i, tokens), (t, eps, drop_image, drop_caption) = batch, draws
     diffusion = decoder.diffusion

@@ -2,8 +2,8 @@
 
 z_t (B, E) and tokens (B, T) → z_i (B, E). Paper: section 2.2 and appendix C. A causal transformer
 reads the tokens of the caption, z_t, the timestep, the noised z_i and a learned query. Its output
-at the query is an estimate of z_i itself. Sampling uses DDIM. The paper uses Analytic-DPM, which
-folder priors/ has beside other priors.
+at the query is an estimate of z_i itself. Sampling uses DDIM. The paper uses Analytic-DPM
+(priors/analytic_dpm.py). The folder priors/ also has other priors.
 Letters: B batch, T tokens, D width, E embedding, n candidates.
 """
 
@@ -23,7 +23,7 @@ from minidalle2.diffusion.sampling import ddim, last
 from minidalle2.diffusion.schedule import Schedule, cosine_betas
 from minidalle2.tokenizer import PAD, empty_captions_like
 
-TEXT_DROP = 0.1  # "we drop the text conditioning information 10 % of the time"
+TEXT_DROP = 0.1  # "randomly dropping this text conditioning information 10% of the time"
 # Appendix C multiplies unit embeddings by 17.2. Then each of the 1,024 dimensions has the standard
 # deviation of an ImageNet pixel, 0.5375. For E dimensions the same deviation needs 0.5375 √E.
 DEVIATION = 17.2 / 1024**0.5
@@ -41,7 +41,7 @@ class PriorConfig:
 
     def __post_init__(self):
         require_positive(self, "vocab_size context_length clip_embedding width heads")
-        require(self.timesteps >= 2, f"a diffusion needs 2 timesteps, not {self.timesteps}")
+        require(self.timesteps >= 2, f"a diffusion needs 2 timesteps or more, not {self.timesteps}")
 
 
 class Prior(nn.Module):

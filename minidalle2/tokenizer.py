@@ -16,8 +16,7 @@ PAD, START, END = 0, 1, 2
 SPECIAL = 3  # number of special ids; the ids of bytes follow them
 CACHED_PIECES = 100_000  # the cache is emptied beyond this size, so that memory does not grow
 LONGEST = 1 << 16  # most bytes of a token, because merges of merges grow exponentially
-# GPT-2's order of the 256 bytes: printable bytes first. The order decides between equally
-# frequent pairs.
+# GPT-2's order of the 256 bytes, printable bytes first. It decides between equally frequent pairs.
 _PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 BYTES = _PRINTABLE + [b for b in range(256) if b not in set(_PRINTABLE)]
 # A piece is a run of letters, of digits, or of other characters, with one space before it. Merges

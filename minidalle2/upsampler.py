@@ -3,9 +3,9 @@
 Low-resolution picture (B, 3, S, S) → high-resolution picture (B, 3, 2S, 2S). Paper: section 2.1
 and table 3. The upsamplers do not read the text and consist of convolutions only. Therefore they
 are trained on crops of a quarter of the size and applied to whole pictures. In training, the low
-picture is degraded (training/degradation.py), because drawn pictures have flaws, too. A crop is
-too small to show the colours and contrast of the whole picture. So these come from the low
-picture, and the network adds detail to it.
+picture is degraded (training/degradation.py), because drawn pictures have flaws, too. A crop
+does not show the colours and the contrast of the whole picture. Therefore the network predicts
+only the detail, which is added to the enlarged low picture.
 Letters: B batch, S pixels a side.
 """
 
@@ -41,7 +41,7 @@ class UpsamplerConfig:
             self.schedule in SCHEDULES,
             f"unknown schedule {self.schedule!r}; the schedules are {', '.join(SCHEDULES)}",
         )
-        require(self.timesteps >= 2, f"a diffusion needs 2 timesteps, not {self.timesteps}")
+        require(self.timesteps >= 2, f"a diffusion needs 2 timesteps or more, not {self.timesteps}")
         SCHEDULES[self.schedule](self.timesteps)  # raises ValueError if it has too few steps
         self.unet.check_size(self.size)
 

@@ -218,6 +218,7 @@ def test_6_every_term_that_samplers_visit_is_trained(decoder):
         (DecoderConfig, {"timesteps": 0}, "2 timesteps"),
         (DecoderConfig, {"widths": (64, 96)}, "one entry for each level"),
         (DecoderConfig, {"widths": (64, 100, 128)}, "multiples of 8"),
+        (DecoderConfig, {"widths": (64, 96, 104)}, "attention heads"),
         (DecoderConfig, {"image_size": 30}, "multiple of 8 px"),
         (DecoderConfig, {"laid_out": -1}, "laid_out"),
         (DecoderConfig, {"blocks": (1, 0, 1)}, "needs a block"),

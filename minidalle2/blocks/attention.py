@@ -1,4 +1,4 @@
-"""Multi-head attention, written out: softmax(QKᵀ/√d)V. Text, images and pictures share this code.
+"""Multi-head attention, written out: softmax(QKᵀ/√d)V. Transformers and U-Nets use it.
 
 Letters: B batch, T queries, S keys, D width, H heads.
 """

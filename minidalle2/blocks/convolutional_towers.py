@@ -5,7 +5,7 @@ transformer. Where pictures are small or few, convolutions learn faster. `Layout
 transformer for scenes, where positions matter (docs/speedrun.md). `StyleTower` stands beside the
 transformer for single objects drawn in different styles (docs/emoji.md).
 
-Letters: B batch, C channels, E embedding, F features, N patches.
+Letters: B batch, C channels, E embedding, F pooled features, N patches, D features of a patch.
 """
 
 from typing import NamedTuple

@@ -11,7 +11,7 @@ from minidalle2.blocks.validation import require
 
 
 def sinusoidal(t: Tensor, width: int) -> Tensor:
-    """(B,) timesteps → (B, D): cosines, then sines, with periods from 2π to 2π·10,000 steps."""
+    """(B,) timesteps → (B, D): cosines, then sines, periods of 2π to almost 2π·10,000 steps."""
     half = width // 2
     frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
     angles = t[:, None].float() * frequencies
@@ -34,7 +34,7 @@ class TimeEmbedding(nn.Module):
 class TextEncoder(nn.Module):
     """Tokens (B, T) → features (B, T, D).
 
-    It is causal. Therefore padding, which follows the end of a text, cannot change the text.
+    It is causal. So padding, which follows the text, cannot change the features of the text.
     """
 
     def __init__(self, vocab_size: int, context_length: int, width: int, layers: int, heads: int):

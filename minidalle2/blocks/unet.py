@@ -40,6 +40,9 @@ class UNetConfig:
         )
         wrong = [width for width in self.widths if width < GROUPS or width % GROUPS]
         require(not wrong, f"U-Net widths must be multiples of {GROUPS}, not {wrong[:1]}")
+        pairs = zip(self.widths, self.attention, strict=True)
+        wrong = [w for w, attends in pairs if attends and w % max(1, w // self.head_width)]
+        require(not wrong, f"{wrong[:1]} channels cannot be divided into attention heads evenly")
         require(min(self.blocks) >= 1, f"each U-Net level needs a block, but blocks={self.blocks}")
 
     def check_size(self, size: int) -> None:
@@ -88,7 +91,7 @@ class ContextAttention(nn.Module):
         self.out = _zero(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """x (B, C, H, W), context (B, K, D), mask (B, K) True where a token is real."""
+        """x (B, C, H, W), context (B, K, D'), mask (B, K) True where a token is real."""
         height = x.shape[2]
         tokens = rearrange(self.norm(x), "b c h w -> b (h w) c")
         q, k, v = rearrange(self.qkv(tokens), "b t (n h d) -> n b h t d", n=3, h=self.heads)
@@ -146,7 +149,7 @@ class UNet(nn.Module):
         self.norm_out = nn.GroupNorm(GROUPS, channels)
         features = config.channels_out if config.patch == 1 else FEATURES
         self.conv_out = _zero(nn.Conv2d(channels, config.patch**2 * features, 3, padding=1))
-        # With patches, a last convolution across their borders keeps them from being visible.
+        # With patches, a last convolution crosses their borders, so that no borders are visible.
         self.detail = nn.Identity()
         if config.patch > 1:
             self.detail = nn.Conv2d(FEATURES, config.channels_out, 3, padding=1, bias=False)

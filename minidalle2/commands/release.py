@@ -35,6 +35,7 @@ def release(run: Path, weights: Path) -> float:
     """
     weights.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "sampling.json"):
+        (weights / name).unlink(missing_ok=True)
         if (run / name).is_file():
             shutil.copy(run / name, weights / name)
     stages = dict(CLASSES)

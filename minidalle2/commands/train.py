@@ -140,7 +140,7 @@ def train(
     minutes: float | None,
     execution: Execution,
 ) -> float:
-    """Trains one stage to its end. Returns the minutes that this took, without earlier sessions."""
+    """Trains one stage to its end. Returns the minutes that this call took."""
     started, step = time.monotonic(), None
     hidden = None if is_first() else True  # None: shown on a terminal only
     with (

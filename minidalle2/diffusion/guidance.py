@@ -31,7 +31,7 @@ def guided(
 
     A scale above 1 is applied only while t ≥ `above` (Kynkäänniemi et al. 2024). At smaller t the
     content is already fixed, guidance would amplify small errors, and skipping the unconditional
-    pass halves the cost. A scale of 1 or less weakens the condition and is applied at every t.
+    pass halves the cost. A scale below 1 weakens the condition and is applied at every t.
     All samples of a batch must share one t, as they do in the samplers.
     """
     if scale == 1:

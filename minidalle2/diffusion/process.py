@@ -13,7 +13,7 @@ TARGETS = ("eps", "x0", "v")
 class Diffusion(nn.Module):
     """A schedule, the target that a network is trained to predict, and where sampling ends.
 
-    `lowest` is the smallest timestep that any sampler visits. Its last step goes from there to the
+    `lowest` is the smallest timestep that a sampler visits. The last step goes from there to the
     clean sample. A network that rarely saw small t in training needs a `lowest` above 0.
     """
 

@@ -32,7 +32,7 @@ class State:
 class Noise:
     """Standard normal noise from one seed per sample: every call gives a new (B, *shape).
 
-    The noise is drawn on the CPU, so that a seed gives the same picture on every device.
+    The noise is drawn on the CPU, so that a seed gives the same noise on every device.
     """
 
     def __init__(self, seeds: list[int]):
@@ -92,9 +92,9 @@ def ddpm(
 ) -> Iterator[State]:
     """DDPM (Ho et al. 2020, algorithm 2) on a respaced schedule, from x = x_T.
 
-    `variance` (steps,) is the variance of each step, for example Analytic-DPM's. Without it, a
-    denoiser with twice the channels uses its learned variance, and any other denoiser the smaller
-    fixed variance.
+    `variance` (steps,) has the variance of each step, at t = T-1 first, for example Analytic-DPM's.
+    Without it, a denoiser with twice the channels uses its learned variance, and any other denoiser
+    the smaller fixed variance.
     """
     timesteps = diffusion.timesteps(steps)
     kept = respace(diffusion.schedule, timesteps).to(x.device)

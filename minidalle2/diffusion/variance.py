@@ -16,7 +16,7 @@ VLB_WEIGHT = 0.001  # of the variational bound, summed over all T steps, beside 
 
 
 def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """(B, 2C, …) → prediction (B, C, …), fraction (B, C, …)."""
+    """(B, 2C, …) → prediction (B, C, …), fraction (B, C, …). (B, C, …) → an empty fraction."""
     return output[:, :channels], output[:, channels:]
 
 

@@ -1,7 +1,8 @@
 """The priors that can take the place of the diffusion prior, and how each of them is trained.
 
-To add a prior, write its file and add one line to PRIORS. It then has a training stage, and
-`draw --prior` and the evaluation can use it.
+To add a prior, write its file, add it to PRIORS here, and add its name to PRIORS in
+commands/arguments.py. It then has a training stage, and `draw --prior`, the release and the
+comparison of priors can use it.
 """
 
 from collections.abc import Callable

@@ -26,9 +26,9 @@ LossAt = Callable[[Any, Any, Draws], Tensor]
 
 
 def loss_in_parts(job: AnyJob, parts: int = 1) -> Loss:
-    """The loss of a batch's rows of this process, computed in so many passes.
+    """The loss of this process's rows of a batch, computed in `parts` passes.
 
-    Raises ValueError when a batch cannot be divided into so many equal parts.
+    The loss raises ValueError for a batch that cannot be divided into equal parts.
     """
     if isinstance(job, ContrastiveJob):
         return contrasted(job.embed, job.compare, parts)
@@ -95,8 +95,8 @@ def embed_without_gradient(
 ) -> tuple[list[Tensor], list[bool]]:
     """→ the embeddings of all pieces, as new inputs of a graph, and which of them are trained.
 
-    The first piece is embedded with gradients once, to see which of its outputs depend on the
-    weights. Tokens and locked embeddings do not.
+    The first row is also embedded with gradients, to see which outputs depend on trained weights.
+    Tokens and the embeddings of locked towers do not.
     """
     trains = [z.requires_grad for z in embed(model, rows_of(pieces[0], slice(0, 1)))]
     with torch.no_grad():

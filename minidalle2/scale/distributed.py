@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from minidalle2.training.jobs import count
 
-LAST_EXCHANGE = 0.2  # seconds in which gloo's threads can release it
+LAST_EXCHANGE = 0.2  # seconds for gloo's threads to release the last exchange
 LossOfBatch = Callable[[Any, torch.Generator], Tensor]  # (batch, generator) → scalar
 
 

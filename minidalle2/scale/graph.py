@@ -22,8 +22,8 @@ class Graphed:
     """The loss of a job, for batches of one size, as a graph that is recorded at the first call.
 
     Batches are tuples of tensors. Tokens (B, T), the only integers with two dimensions, are padded
-    to `context_length`. The result equals the loss up to rounding. A loss that asks the CPU
-    between two operations, or that differs from step to step, cannot be recorded.
+    to `context_length`. The result equals the loss up to rounding. A loss that needs a value
+    on the CPU, or whose operations differ from step to step, cannot be recorded.
     """
 
     def __init__(self, job: AnyJob, context_length: int):

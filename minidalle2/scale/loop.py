@@ -2,7 +2,8 @@
 
 It does the same as training/loop.py and writes the same files. In addition, each process computes
 its own rows of a batch, losses and interrupts are shared among the processes, and only the first
-process saves. On a single GPU, batches are drawn ahead and the step runs as a CUDA graph.
+process saves. On GPUs, other processes draw the batches ahead. On a single GPU, the step runs as
+CUDA graphs (graph.py).
 """
 
 import time

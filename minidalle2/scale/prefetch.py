@@ -30,7 +30,8 @@ def workers_for(world: World, device: torch.device) -> int:
     """
     forks = "fork" in multiprocessing.get_all_start_methods()
     ahead = device.type == "cuda" and forks and world.forkable
-    return min(WORKERS, os.cpu_count() - 1) if ahead else 0
+    cores = os.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of this process
+    return max(0, min(WORKERS, cores - 1)) if ahead else 0
 
 
 class Prefetched:

@@ -23,7 +23,7 @@ from minidalle2.storage.eight_bits import unpack
 from minidalle2.storage.upgrades import FORMAT_VERSION, upgraded
 from minidalle2.tokenizer import Tokenizer
 
-LEEWAY = 1 << 20  # a number in a config may describe this many weights more than the file has
+LEEWAY = 1 << 20  # weights that a config may describe beyond ten times those in the file
 
 
 class CheckpointError(RuntimeError):

@@ -15,8 +15,8 @@ class InUse(RuntimeError):
 def locked(path: Path, wait: bool = False) -> Iterator[None]:
     """Holds the lock file `path`, which is created if needed and stays.
 
-    If another process holds it, waits for it, or raises InUse if `wait` is False. A file system
-    without locks keeps nobody out.
+    If another process holds it, waits if `wait` is True, else raises InUse. Where the file system
+    has no locks, nothing is locked.
     """
     lock = FileLock(path, timeout=-1 if wait else 0)
     try:

@@ -71,7 +71,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def to_pillow(picture: Tensor) -> Image.Image:
-    """(3, H, W) uint8 → RGB. Uses bytes, so that NumPy is not needed."""
+    """(3, H, W) uint8 → RGB."""
     _, height, width = picture.shape
     flat = picture.permute(1, 2, 0).flatten()
     return Image.frombytes("RGB", (width, height), bytes(flat.tolist()))

@@ -15,9 +15,10 @@ def _from_version_1(values: dict) -> dict:
         widths = values.pop("image_widths")
         if widths:
             values["style_widths" if values.get("image_layers") else "layout_widths"] = widths
-    if values.pop("guided_above", 0):
+    if above := values.pop("guided_above", 0):
+        share = above / values.get("timesteps", 1000)
         raise ValueError(
             "guided_above is no longer part of a decoder's config; delete that line and write "
-            '{"decoder_guided_above": 0.5} into a file sampling.json in the folder above'
+            f'{{"decoder_guided_above": {share:g}}} into a file sampling.json in the folder above'
         )
     return values

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from minidalle2.decoder import Decoder, Draws, decoder_draws, decoder_loss_at
 
 WEIGHT = 1.0  # of the alignment, beside the decoder's own loss
-SIDE = 8  # squares a side of the U-Net level that is read: as many as CLIP has patches
+SIDE = 8  # places a side of the U-Net level that is read, and CLIP's patches a side
 
 
 class AlignedDecoder(nn.Module):
-    """A decoder, and the head that predicts CLIP's patch features from its way up."""
+    """A decoder, and a head that predicts CLIP's patch features from the U-Net's way up."""
 
     def __init__(self, decoder: Decoder, clip_width: int):
         super().__init__()

@@ -40,7 +40,7 @@ class Step:
     loss: float
     gradient_norm: float
     learning_rate: float
-    seconds: float  # since the start of the run, earlier sittings included
+    seconds: float  # of training so far, including the time before a resume
     average: nn.Module  # the averaged weights, which draw better pictures
 
 

@@ -1,8 +1,8 @@
 """The training stages: what each stage trains, on which data.
 
 The stages are trained one after another. Each loads the earlier ones from the folder of the run:
-tokenizer → clip → priors and decoder → glide. `image_tower` extends a trained CLIP and then
-replaces it. The upsamplers and the judge need no earlier stage.
+tokenizer → clip → priors and decoder → glide. `image_tower` extends a trained CLIP, and
+commands/release.py then ships the extended one. The upsamplers and the judge need no earlier stage.
 """
 
 from collections.abc import Callable, Iterator
@@ -218,7 +218,7 @@ def glide_job(setting: Setting) -> Job:
 
 
 def drawing_job(setting: Setting, tokenizer: Tokenizer, clip: CLIP, decoder: Decoder) -> Job:
-    """Pictures with their own z_i and with CLIP's patch features."""
+    """Trains a decoder on pictures with their z_i, their captions and CLIP's patch features."""
     world, device = setting.world, setting.device
 
     def draw(n: int, generator: torch.Generator, rows: slice) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ class World(Protocol):
 
     name: str
     summary: str  # what was found in the user's files; '' for worlds without files
-    enough: float  # so many captioned pictures of `train` show everything; may be infinity
+    enough: float  # draws after which nearly all of `train` was drawn; may be infinity
     forkable: bool  # whether other processes may make batches
     sizes: Sizes
     recipes: Mapping[str, Mapping[str, Recipe]]  # profile → stage → recipe, if not the default

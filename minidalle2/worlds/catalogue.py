@@ -1,6 +1,7 @@
 """All worlds. To add a world, write its folder and add it here.
 
-This module does not import torch when it is loaded, so that `minidalle2 --help` is fast.
+The worlds are imported inside the functions. So it is fast to import this module, and opening one
+world does not import the others.
 """
 
 from __future__ import annotations

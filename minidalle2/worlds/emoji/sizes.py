@@ -29,7 +29,7 @@ SIZES = Sizes(
         "autoregressive_prior": AutoregressivePriorConfig(clip_embedding=192, width=192, heads=6),
     },
 )
-# The drawings differ more than the scenes of the shapes world, so `full` has more steps.
+# The drawings differ more than the scenes of the shapes world, so `full` trains on more pictures.
 RECIPES = {
     "full": {
         "clip": Recipe(steps=9_326, batch_size=256, learning_rate=3e-3, weight_decay=0.1),
