@@ -15,8 +15,8 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-# Two notebooks with a slider that are quick to run.
-SLIDERS = ("01_data.ipynb", "06_diffusion.ipynb")
+# Two notebooks with a slider
+SLIDERS = ("00_the_whole_machine.ipynb", "06_diffusion.ipynb")
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
