@@ -184,7 +184,10 @@ def image_tower_job(setting: Setting) -> ContrastiveJob:
 
 
 def prior_job(kind: PriorKind, setting: Setting, recipe: Recipe) -> Job:
-    """CLIP is frozen, so its embeddings are computed once. Each is used about six times or more."""
+    """CLIP is frozen, so its embeddings are computed once.
+
+    On average, the training uses each embedding at least six times.
+    """
     world, clip, tokenizer = setting.world, setting.clip, setting.tokenizer
     used = recipe.steps * recipe.batch_size
     n = min(used // 6, max(EMBEDDED, used // 10), world.enough)

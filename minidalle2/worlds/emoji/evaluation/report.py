@@ -27,7 +27,7 @@ from minidalle2.worlds.emoji.evaluation.prompts import (
 )
 from minidalle2.worlds.emoji.judge import JUDGE, Judge
 from minidalle2.worlds.emoji.labels import core_members, scored
-from minidalle2.worlds.emoji.names import data_folder, drawings
+from minidalle2.worlds.emoji.names import drawings, licences
 
 WHAT = ("judge", "clip", "prompts", "copying", "manipulations")
 SPLITS = ("seen", "pairs")  # splits with names that the judge knows
@@ -82,8 +82,7 @@ def evaluate(
         made = drawn("pairs", "English")
         if pictures:
             save(copying_sheet(made), pictures / "copying.png")
-            licences = data_folder() / "LICENSES"  # must stay with the drawings
-            shutil.copytree(licences, pictures / "LICENSES", dirs_exist_ok=True)
+            shutil.copytree(licences(), pictures / "LICENSES", dirs_exist_ok=True)
         yield from copying_rows(made)
     if "manipulations" in what:
         yield from manipulation_rows(dalle2, judge, n, seed)
