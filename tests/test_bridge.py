@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from minidalle2 import bridge
 from minidalle2.bridge.checkpoint import fill, read_checkpoint
+from minidalle2.bridge.clean_text import PeerMissing, clean, ftfy_fix_text
 from minidalle2.bridge.clip_tokenizer import CLIPTokenizer, find_merges, pieces
 from minidalle2.bridge.decoder import averaged, check_unit
 from minidalle2.bridge.openai_clip import OpenAICLIP, OpenAICLIPConfig, load_clip
-from minidalle2.bridge.peer import PeerMissing, build
+from minidalle2.bridge.peer import build
 from minidalle2.bridge.prior import caption_features, without_clip
 from minidalle2.storage.checkpoints import CheckpointError
 from minidalle2.tokenizer import PromptTooLong
@@ -361,7 +362,7 @@ def trusted(tokenizer: CLIPTokenizer) -> Tokenizer:
         "A  Red\tCAT's 12 hats...",
         "isn't we've \"quoted's\"",
         "红苹果 und größe ½ x²",
-        "naïve e\u0301 हिन्दी 👍🏽!",
+        "naïve हिन्दी 👍🏽!",
         "'",
         "a_b-c ''s reded",
     ],
@@ -374,6 +375,47 @@ def test_merges_and_marks_by_hand(tokenizer):
     words = [tokenizer._words[i] for i in tokenizer.encode("Red &amp; reds")]
     assert words == ["red</w>", "&</w>", "re", "d", "s</w>"]
     assert tokenizer.decode(tokenizer.encode("red  cat, größe")) == "red cat , größe"
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("it’s", "it's"),
+        ("the cat`s ‘hat’", "the cat`s 'hat'"),  # a grave accent is no curly quote
+        ("“a dog”", '"a dog"'),
+        ("cafe\u0301", "caf\u00e9"),
+        ("A\u030angstro\u0308m", "\u00e5ngstr\u00f6m"),
+        ("ＲＥＤ　ｃａｔ", "red cat"),
+        ("ﾈｺ", "ネコ"),
+        ("ﬁsh and ﬂower", "fish and flower"),
+        ("\ufeffred cat", "red cat"),
+        ("red\x00\x07 cat\x7f", "red cat"),
+        ("\x1b[31mred\x1b[0m cat", "red cat"),
+        ("salt &amp; pepper", "salt & pepper"),
+        ("&amp;amp;lt;", "<"),
+        ("&#39;s &eacute; &nbsp;x", "'s é x"),
+        ("cafÃ©, itâ€™s", "café, it's"),
+        ("one\u2028two\u2029three\r\nfour", "one two three four"),
+        ("wait\u0085 it\u0092s", "wait… it's"),  # Windows characters read as Latin-1
+        ("lone \ud83d surrogate", "lone \ufffd surrogate"),
+        ("\ud83d\ude00", "😀"),
+        ("İSTANBUL ΣΟΦΟΣ", "i̇stanbul σοφος"),
+        ("  A   Red\tCat  ", "a red cat"),
+        ("x² ½ … 10³", "x² ½ … 10³"),  # NFC keeps what NFKC would replace
+        ("", ""),
+    ],
+)
+def test_text_is_cleaned_as_in_clips_training(tokenizer, text, cleaned):
+    assert clean(text, ftfy_fix_text()) == cleaned
+    assert tokenizer.encode(text) == trusted(tokenizer).encode(cleaned).ids
+
+
+def test_without_ftfy_its_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ftfy", None)
+    with pytest.raises(
+        PeerMissing, match=r"needs the package ftfy, .*pip install ftfy.*\[bridge\]"
+    ):
+        CLIPTokenizer(MERGES)
 
 
 def test_contractions_are_split_only_where_a_piece_begins():

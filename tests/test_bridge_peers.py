@@ -232,6 +232,31 @@ def test_tokens_equal_open_clips():
     ours = CLIPTokenizer.load(find_merges(Path("nowhere")), 49408, 77)
     texts = ["A photo of a Corgi's 12 hats, isn't it?!", "红苹果 größe ½ हिन्दी 👍🏽 &amp; co.", ""]
     texts += ["antidisestablishmentarianism's  ''s 2,000.5 a_b", "x" * 60]
+    texts += [
+        "it’s “a dog”",
+        "cafe\u0301",
+        "ＡＢＣ　ｶﾅ",
+        "ﬁsh",
+        "\ufeffred",
+        "&amp;amp; &eacute; <b>&lt;",
+    ]
+    texts += [
+        "cafÃ© itâ€™s \x92s",
+        "\x00a\x07\x7f \x1b[31mred",
+        "one\u2028two\x85three\r\nfour\x1cfive",
+    ]
+    texts += [
+        "\ud83d\ude00 \ud800 \u200b\u00ad",
+        "İSTANBUL ΣΟΦΟΣ ǅ ſ'ſ",
+        "x² ½ … „x“ «y» Ⅷ ٣",
+        "👨‍👩‍👧",
+    ]
+    texts += [
+        "&#39;s&nbsp;&#x41; &EACUTE; &bogus; &#0;",
+        "’S ʼs ´s `s 'S",
+        "ﬀ Ǆ ß ẞ",
+        " \t\x0b\x0c ",
+    ]
     assert torch.equal(ours(texts), open_clip.get_tokenizer("ViT-B-32")(texts))
     assert ours.decode(ours.encode(texts[0])) == "a photo of a corgi 's 1 2 hats , isn 't it ?!"
 

@@ -3,11 +3,10 @@
 Its 48,894 merges come with every package that contains a CLIP, as bpe_simple_vocab_16e6.txt or
 merges.txt. It differs from tokenizer.py: each word ends with an end-of-word mark, the number of
 spaces is lost, and the ids are those that the published weights were trained with.
-Left out: the repair of wrongly decoded text (ftfy).
+Left out: the names of the start and end tokens inside a text, which some packages read as tokens.
 """
 
 import gzip
-import html
 import importlib.util
 import re
 import unicodedata
@@ -16,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minidalle2.bridge.clean_text import clean, ftfy_fix_text
 from minidalle2.storage.checkpoints import CheckpointError
 from minidalle2.tokenizer import BYTES, PromptTooLong, merge
 
@@ -35,7 +35,7 @@ _SAME_KIND = re.compile("L+|N|o+| +")
 class CLIPTokenizer:
     """CLIP's tokenizer with the interface that `generate` needs.
 
-    The start and end tokens have the two largest ids.
+    The start and end tokens have the two largest ids. Raises PeerMissing if ftfy is not installed.
     """
 
     def __init__(self, merges: list[tuple[str, str]], context_length: int = 77):
@@ -48,6 +48,7 @@ class CLIPTokenizer:
         self._words = words
         self._id = {word: i for i, word in enumerate(words)}
         self._rank = {pair: i for i, pair in enumerate(merges)}
+        self._fix_text = ftfy_fix_text()
 
     @classmethod
     def load(cls, path: Path, vocab_size: int, context_length: int) -> "CLIPTokenizer":
@@ -69,8 +70,8 @@ class CLIPTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Text → ids, without start and end."""
-        text = html.unescape(html.unescape(text))
-        return [i for piece in pieces(" ".join(text.lower().split())) for i in self._encode(piece)]
+        text = clean(text, self._fix_text)
+        return [i for piece in pieces(text) for i in self._encode(piece)]
 
     def decode(self, ids: list[int]) -> str:
         """Ids → text, with one space between words."""

@@ -12,13 +12,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from minidalle2.bridge.checkpoint import Published, fill
+from minidalle2.bridge.clean_text import PeerMissing
 from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.schedule import Schedule
 from minidalle2.storage.checkpoints import CheckpointError
-
-
-class PeerMissing(ImportError):
-    """DALLE2-PyTorch is not installed or cannot be imported."""
 
 
 def dalle2_pytorch() -> ModuleType:
