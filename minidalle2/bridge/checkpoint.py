@@ -1,48 +1,49 @@
 """Reads the weights and JSON files of other projects.
 
-A checkpoint can be a pickle, a TorchScript archive or a safetensors file. It can contain a state
-dict only or the whole state of a trainer. No code in a file is ever run: pickles are read by
-torch's weights-only reader, and a placeholder replaces each object of a class that this reader does
-not know.
+A checkpoint can be a file of torch.save, a TorchScript archive or a safetensors file. It can be
+split into parts. It can contain a state dict only, or the whole state of a trainer. The content of
+a file decides how it is read, not its suffix. No code in a file is ever run.
 """
 
 import json
+import pickle
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from safetensors.torch import load_file
 
-from minidalle2.storage.checkpoints import CheckpointError, read_tensors
+from minidalle2.bridge.pickles import StandIn, read_archive
+from minidalle2.storage.checkpoints import CheckpointError
 
-SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
-
-
-class Placeholder:
-    """Replaces an object of a checkpoint that is no tensor or plain value, such as a version."""
-
-    def __new__(cls, *args: Any) -> "Placeholder":
-        self = super().__new__(cls)
-        self.content = args
-        return self
-
-    def __setstate__(self, state: Any) -> None:
-        self.content = (self.content, state)
+SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
+PART = re.compile(r"(.+)-(\d+)-of-(\d+)\.\w+")  # model-00001-of-00002.safetensors
+# The first bytes of files that are no weights of torch, what they are, and what to do.
+FOREIGN = {
+    b"version https://git-lfs": ("a pointer of Git LFS and not the weights", "run `git lfs pull`"),
+    b"<": ("a web page", "open the link in a browser, and download the file itself"),
+    b"{": ("a text in JSON", "download the file of weights"),
+    b"\x1f\x8b": ("a packed file (gzip)", "unpack it"),
+    b"GGUF": ("a quantised file of llama.cpp (GGUF)", "download the weights as safetensors"),
+    b"\x89HDF": ("a file of Keras (HDF5)", "download the weights for PyTorch"),
+}
 
 
 @dataclass
 class Published:
-    """The content of a checkpoint file."""
+    """The content of a checkpoint."""
 
-    path: Path
-    state: dict  # its top level
+    path: Path  # the file, or the first of its parts
+    content: Any  # what was saved, with stand-ins; usually a dict
     scripted: bool = False  # whether it is a TorchScript archive
 
     @property
-    def version(self) -> str:
-        """The version of the package that saved the file, if the file says it."""
-        return version_of(self.state.get("version")) or "an unknown version"
+    def version(self) -> str | None:
+        """The version of the package that saved the file, or None if the file does not say it."""
+        content = self.content if isinstance(self.content, dict) else {}
+        return version_of(content.get("version"))
 
 
 def only_file(folder: Path, suffixes: tuple[str, ...], what: str) -> Path:
@@ -50,20 +51,44 @@ def only_file(folder: Path, suffixes: tuple[str, ...], what: str) -> Path:
 
     `what` names the file in the message. Raises CheckpointError if there is none or more than one.
     """
-    found = sorted(p for p in folder.glob("*") if p.suffix in suffixes)
+    found = files(folder, suffixes)
     if len(found) != 1:
-        names = ", ".join(p.name for p in found) or "none"
-        raise CheckpointError(
-            f"{folder} should hold exactly one {what} ({', '.join(suffixes)}), but holds {names}"
-        )
+        raise not_one(folder, found, suffixes, what)
     return found[0]
+
+
+def files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The visible files of a folder with one of these suffixes, in the order of their names."""
+    named = (p for p in sorted(folder.glob("*")) if not p.name.startswith("."))
+    return [p for p in named if p.suffix.lower() in suffixes and p.is_file()]
+
+
+def not_one(folder: Path, found: list[Path], suffixes: tuple[str, ...], what: str) -> Exception:
+    """The error for a folder that does not have exactly one file."""
+    names = sorted(p.name for p in found or folder.glob("*"))
+    listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    held = f"holds {listed}" if found else f"holds no such file (it holds {listed or 'nothing'})"
+    if found:
+        help = "keep the one that you want, and move the others to another folder"
+    elif any(name.endswith(".distcp") for name in names):
+        help = (
+            "join the parts of torch.distributed with `python -m "
+            f"torch.distributed.checkpoint.format_utils dcp_to_torch {folder} model.pt`"
+        )
+    elif any("zero_pp_rank" in name or name == "zero_to_fp32.py" for name in names):
+        help = "join the parts of DeepSpeed with the script zero_to_fp32.py beside the checkpoint"
+    else:
+        help = f"put the {what} there"
+    return CheckpointError(
+        f"{folder} should hold exactly one {what} ({', '.join(suffixes)}), but {held}; {help}"
+    )
 
 
 def read_json(path: Path) -> dict:
     """Reads a JSON file. Raises CheckpointError if its content is not a JSON object."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"{path} can't be read as JSON ({error})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is no JSON object, so it can't be the config of a network")
@@ -71,35 +96,95 @@ def read_json(path: Path) -> dict:
 
 
 def read_checkpoint(folder: Path) -> Published:
-    """Reads the only file of weights in a folder, onto the CPU.
+    """Reads the only file of weights in a folder, or all parts of one, onto the CPU.
 
     Raises CheckpointError if there is not exactly one such file, or if it can't be read.
     """
-    path = only_file(folder, SUFFIXES, "file of weights")
-    if path.suffix == ".safetensors":
-        return Published(path, read_tensors(path)[0])
-    try:
-        return _unpickled(path)
-    except Exception as error:  # broken files make the readers raise many kinds of errors
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    paths = files(folder, SUFFIXES)
+    if len(paths) > 1 and all(PART.fullmatch(p.name) for p in paths):
+        return read_parts(paths)
+    return read_file(only_file(folder, SUFFIXES, "file of weights"))
+
+
+def read_parts(paths: list[Path]) -> Published:
+    """Reads the parts of one checkpoint, each with other tensors.
+
+    Raises CheckpointError if a part is missing, or if the files belong to different checkpoints.
+    """
+    names = [PART.fullmatch(path.name) for path in paths]
+    kinds = {(name[1], int(name[3]), path.suffix) for name, path in zip(names, paths, strict=True)}
+    if len(kinds) > 1:
+        raise not_one(paths[0].parent, paths, SUFFIXES, "file of weights")
+    missing = set(range(1, int(names[0][3]) + 1)) - {int(name[2]) for name in names}
+    if missing:
         raise CheckpointError(
-            f"{path} can't be read as a checkpoint ({reason[:200]}); download it again, or save "
-            "its state dict again with torch.save"
+            f"{paths[0].parent} lacks part {min(missing)} of the {names[0][3]} parts of "
+            f"{names[0][1]}; download it, too"
+        )
+    content = {}
+    for path in paths:
+        part = read_file(path).content
+        twice = sorted(set(content) & set(part)) if isinstance(part, dict) else [path.name]
+        if twice:
+            raise CheckpointError(
+                f"{path} can't be joined with the parts before it, because {twice[0]!r} occurs "
+                "twice or is no dict; download all parts again"
+            )
+        content |= part
+    return Published(paths[0], content)
+
+
+def read_file(path: Path) -> Published:
+    """Reads one file of weights. Raises CheckpointError, which says what the file is instead."""
+    start = b""
+    try:
+        with path.open("rb") as file:
+            start = file.read(200)
+        safetensors = is_safetensors(start, path.stat().st_size)
+        foreign = None if safetensors else foreign_kind(start)
+        if foreign:
+            raise CheckpointError(f"{path} is {foreign[0]}; {foreign[1]}")
+        if safetensors:
+            return Published(path, load_file(path))
+        if start.startswith(b"PK"):
+            return Published(path, *read_archive(path))
+        return Published(path, torch.load(path, map_location="cpu", weights_only=True))
+    except CheckpointError:
+        raise
+    except Exception as error:  # broken files make the readers raise many kinds of errors
+        reason, remedy = explained(error, start)
+        raise CheckpointError(
+            f"{path} can't be read as a checkpoint ({reason}); {remedy}"
         ) from error
 
 
-def _unpickled(path: Path) -> Published:
-    with path.open("rb") as file:
-        reader = torch._C.PyTorchFileReader(file)
-        if "constants.pkl" in reader.get_all_records():  # a TorchScript archive, like OpenAI's CLIP
-            module = torch.jit.load(path, map_location="cpu")
-            return Published(path, dict(module.state_dict()), scripted=True)
-    unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    with torch.serialization.safe_globals([(Placeholder, name) for name in unknown]):
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict):
-        raise ValueError(f"it holds a {type(state).__name__}, not a dict")
-    return Published(path, state)
+def foreign_kind(start: bytes) -> tuple[str, str] | None:
+    """→ (what a file is, what to do) if its first bytes say that it has no weights, else None."""
+    if not start:
+        return "empty", "download it again"
+    return next((said for begin, said in FOREIGN.items() if start.lstrip().startswith(begin)), None)
+
+
+def is_safetensors(start: bytes, size: int) -> bool:
+    """Whether a file is safetensors: the length of a JSON header in 8 bytes, then the header."""
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size
+
+
+def explained(error: Exception, start: bytes) -> tuple[str, str]:
+    """→ (why a file can't be read, what would work)."""
+    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    unknown = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+    if unknown:
+        return (
+            f"it has the format of torch before 1.6, and contains an object of {unknown[1]}",
+            "where this class is installed, load it and save its state dict again with torch.save",
+        )
+    if isinstance(error, pickle.UnpicklingError | RuntimeError) and start.startswith(b"\x80"):
+        return (
+            "it is a pickle, but not of torch.save",
+            "load it where you trust it, and save its state dict with torch.save",
+        )
+    return reason[:200], "download it again, or save its state dict again with torch.save"
 
 
 def version_of(value: Any) -> str | None:
@@ -111,29 +196,7 @@ def version_of(value: Any) -> str | None:
         return value
     if isinstance(value, tuple) and len(value) > 1 and all(type(n) is int for n in value):
         return ".".join(map(str, value))
-    if isinstance(value, Placeholder):
-        value = value.content
+    if isinstance(value, StandIn):
+        value = tuple(value.content)
     parts = value.values() if isinstance(value, dict) else value if type(value) is tuple else ()
     return next(filter(None, map(version_of, parts)), None)
-
-
-def fill(module: nn.Module, tensors: dict[str, Tensor], where: str, remedy: str) -> None:
-    """Loads a state dict into a module in float32, and freezes the module.
-
-    Names and shapes must be the same. Raises CheckpointError, which names the first tensor that
-    differs, `where` it is, and the `remedy`. Many loading scripts pass `strict=False` instead. Then
-    a tensor that differs keeps its random values, and the network draws noise.
-    """
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    wrong = sorted(k for k in expected | found if expected.get(k) != found.get(k))
-    if wrong:
-        raise CheckpointError(
-            f"{where} does not fit its config: {len(wrong)} of {len(expected)} tensors differ, "
-            f"first {wrong[0]!r} (expected {expected.get(wrong[0])}, found {found.get(wrong[0])}); "
-            f"{remedy}"
-        )
-    module.load_state_dict(
-        {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-    )
-    module.eval().requires_grad_(False)

@@ -5,8 +5,10 @@ this folder, "the peer" is DALLE2-PyTorch. The networks are the peer's, the samp
 Left out: the guided variances and the dynamic thresholding of the peer's sampler.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +16,28 @@ from torch import Tensor, nn
 
 from minidalle2.bridge.checkpoint import Published, only_file, read_checkpoint, read_json
 from minidalle2.bridge.openai_clip import OpenAICLIP
-from minidalle2.bridge.peer import build, dalle2_pytorch, diffusion_of, fill_peer, section
+from minidalle2.bridge.peer import (
+    build,
+    dalle2_pytorch,
+    diffusion_of,
+    fill_peer,
+    reject,
+    section,
+    settings_of,
+)
 from minidalle2.bridge.prior import caption_features, without_clip
+from minidalle2.bridge.recognise import A_DECODER
+from minidalle2.bridge.state_dict import find_network, flat
 from minidalle2.decoder import CHANNELS
 from minidalle2.diffusion.guidance import Denoiser, guided
 from minidalle2.diffusion.sampling import Noise
 from minidalle2.storage.checkpoints import CheckpointError
 
+MARKS = ("unets.0.to_time_hiddens.1.weight",)  # a tensor that each decoder has
+AVERAGE = re.compile(r"^(\d+)\.ema_model\.")
+# The only values that are supported, of settings that change the pictures.
+ARCHITECTURE = {"channels": CHANNELS, "vae": [], "clip_adapter_overrides": {}}
+SAMPLER = {"use_dynamic_thres": False, "ddim_sampling_eta": 0}
 LENGTH_TOLERANCE = 1e-2  # of unit vectors; half precision is not more exact
 
 
@@ -126,16 +143,21 @@ def load_decoder(folder: Path, clip: OpenAICLIP) -> nn.Module:
     """
     package, published = dalle2_pytorch(), read_checkpoint(folder)
     path = only_file(folder, (".json",), "config")
-    settings = dict(section(read_json(path), "decoder", str(path)))
+    settings = section(read_json(path), "decoder", "unets", str(path))
     settings.pop("clip", None)
+    reject(settings, ARCHITECTURE, f"{path}, decoder", "take another decoder")
+    change = "change the setting to this value to use minidalle2's sampler"
+    reject(settings, SAMPLER, f"{path}, decoder", change)
+    unets = settings.pop("unets")
     unets = [
-        build(package.Unet, unet, f"{path}, decoder.unets[{i}]")
-        for i, unet in enumerate(settings.pop("unets"))
+        build(package.Unet, settings_of(unet, where), where)
+        for i, unet in enumerate(unets if isinstance(unets, list) else [unets])
+        for where in [f"{path}, decoder.unets[{i}]"]
     ]
     peer = build(package.Decoder, settings, f"{path}, decoder", unet=tuple(unets))
     check_drawable(peer, clip, path)
-    tensors = without_clip(averaged(published), clip, published)
-    fill_peer(peer, tensors, published)
+    entries = without_clip(averaged(published), clip, published)
+    fill_peer(peer, entries, published)
     return peer
 
 
@@ -168,11 +190,22 @@ def check_drawable(peer: nn.Module, clip: OpenAICLIP, path: Path) -> None:
             )
 
 
-def averaged(published: Published) -> dict[str, Tensor]:
-    """The state dict, with the moving averages of the U-Nets' weights if there are any."""
-    tensors = dict(published.state.get("model", published.state))
-    for name, value in published.state.get("ema", {}).items():
-        index, _, rest = name.partition(".")
-        if rest.startswith("ema_model."):
-            tensors[f"unets.{index}.{rest.removeprefix('ema_model.')}"] = value
-    return tensors
+def averaged(published: Published) -> dict[str, Any]:
+    """The entries of the decoder, with the moving averages of the U-Nets' weights if there are any.
+
+    The peer's trainer saves the averages under names such as "0.ema_model.to_out.weight". Raises
+    CheckpointError if the checkpoint has more than one decoder, or more than one set of averages.
+    """
+    entries = find_network(published, MARKS, A_DECODER)
+    groups = {
+        where: found
+        for where, group in flat(published.content).items()
+        if (found := {k: v for k, v in group.items() if AVERAGE.match(k)})
+    }
+    if len(groups) > 1:
+        raise CheckpointError(
+            f"{published.path} holds moving averages under {', '.join(map(repr, groups))}; save a "
+            "checkpoint with one of them"
+        )
+    averages = next(iter(groups.values()), {})
+    return entries | {AVERAGE.sub(r"unets.\1.", name): value for name, value in averages.items()}

@@ -6,13 +6,15 @@ builds another network, which draws noise. Here an unknown key is an error that 
 
 import importlib
 import inspect
+import json
 from types import ModuleType
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from minidalle2.bridge.checkpoint import Published, fill
+from minidalle2.bridge.checkpoint import Published
 from minidalle2.bridge.clean_text import PeerMissing
+from minidalle2.bridge.state_dict import fill
 from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.schedule import Schedule
 from minidalle2.storage.checkpoints import CheckpointError
@@ -41,18 +43,28 @@ def installed_version() -> str:
     return importlib.import_module("dalle2_pytorch.version").__version__
 
 
-def section(content: dict, name: str, where: str) -> dict:
-    """The part `name` of a training config, which describes a network.
+def section(content: dict, name: str, inner: str, where: str) -> dict:
+    """The part `name` of a training config, which describes a network with the key `inner`.
 
     `content` can also be this part alone. Raises CheckpointError if it is neither.
     """
     part = content.get(name, content)
-    if not isinstance(part, dict) or not {"net", "unets"} & set(part):
+    if not isinstance(part, dict) or inner not in part:
         raise CheckpointError(
-            f"{where} describes no {name}: it has neither the key {name!r} nor the keys of a "
-            f"{name}; its keys are {', '.join(sorted(content)) or '(none)'}"
+            f"{where} describes no {name}: it has neither the key {name!r} nor the key {inner!r} "
+            f"of a {name}; its keys are {', '.join(sorted(content)) or '(none)'}"
         )
-    return part
+    return dict(part)
+
+
+def settings_of(value: Any, where: str) -> dict:
+    """`value` if it is a JSON object. Raises CheckpointError if it is not."""
+    if not isinstance(value, dict):
+        raise CheckpointError(
+            f"{where} is {type(value).__name__} and no object with settings; use the JSON that was "
+            "published with the weights"
+        )
+    return value
 
 
 def build(cls: type, settings: dict, where: str, also: tuple[type, ...] = (), **given: Any) -> Any:
@@ -71,28 +83,55 @@ def build(cls: type, settings: dict, where: str, also: tuple[type, ...] = (), **
     if unknown:
         raise CheckpointError(
             f"{where} has the key {unknown[0]!r}, which {cls.__name__} of the installed "
-            f"DALLE2-PyTorch {installed_version()} does not know; install the version with which "
-            "the network was trained"
+            f"DALLE2-PyTorch {installed_version()} does not know; check its spelling, or install "
+            "the version with which the network was trained"
         )
     plain = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     try:
         return cls(**given, **plain)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise CheckpointError(f"{where} is no valid {cls.__name__} ({error})") from error
+    except Exception as error:  # wrong values make the constructors raise many kinds of errors
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise CheckpointError(f"{where} is no valid {cls.__name__} ({said})") from error
 
 
-def fill_peer(module: nn.Module, tensors: dict[str, Tensor], published: Published) -> None:
+def reject(settings: dict, supported: dict[str, Any], where: str, remedy: str) -> None:
+    """Raises CheckpointError for a setting with another value than the one that is supported.
+
+    null also counts as this value.
+    """
+    for name, only in supported.items():
+        if settings.get(name, only) not in (only, None):
+            raise CheckpointError(
+                f"{where} has the setting {name!r} with the value {json.dumps(settings[name])}, "
+                f"but minidalle2 supports only {json.dumps(only)}; {remedy}"
+            )
+
+
+def fill_peer(module: nn.Module, entries: dict[str, Any], published: Published) -> None:
     """Loads the weights of a network of the peer. Names and shapes must be the same.
 
-    Raises CheckpointError, which names both versions of the peer, if they are not.
+    Raises CheckpointError if they are not. The message says whether another version of the peer
+    saved the file.
     """
-    fill(
-        module,
-        tensors,
-        str(published.path),
-        f"it was saved by DALLE2-PyTorch {published.version}, but {installed_version()} is "
-        "installed: install the version that saved it, and use the JSON that was published with it",
-    )
+    saved, installed = published.version, installed_version()
+    if saved is None:
+        remedy = (
+            "use the JSON that was published with these weights; if it is this JSON, install the "
+            f"DALLE2-PyTorch of the training (the file does not say its version, and {installed} "
+            "is installed)"
+        )
+    elif saved == installed:
+        remedy = (
+            f"DALLE2-PyTorch {installed} saved the file and is installed, so the JSON belongs to "
+            "another network: use the JSON that was published with these weights"
+        )
+    else:
+        remedy = (
+            f"DALLE2-PyTorch {saved} saved the file, but {installed} is installed: run `pip "
+            f"install dalle2-pytorch=={saved}`, and use the JSON that was published with these "
+            "weights"
+        )
+    fill(module, entries, str(published.path), remedy)
 
 
 def diffusion_of(scheduler: nn.Module, predict_x_start: bool, predict_v: bool) -> Diffusion:

@@ -7,6 +7,7 @@ of all tokens of the caption, so it contains the CLIP that computes them.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,22 @@ from torch import Tensor, nn
 
 from minidalle2.bridge.checkpoint import Published, only_file, read_checkpoint, read_json
 from minidalle2.bridge.openai_clip import OpenAICLIP
-from minidalle2.bridge.peer import build, dalle2_pytorch, diffusion_of, fill_peer, section
+from minidalle2.bridge.peer import (
+    build,
+    dalle2_pytorch,
+    diffusion_of,
+    fill_peer,
+    reject,
+    section,
+    settings_of,
+)
+from minidalle2.bridge.recognise import A_PRIOR
+from minidalle2.bridge.state_dict import find_network
 from minidalle2.diffusion.guidance import Denoiser, guided
 from minidalle2.diffusion.sampling import ddim, last, no_clip
 from minidalle2.storage.checkpoints import CheckpointError
 
+MARKS = ("net.learned_query",)  # a tensor that each prior has, whatever its version
 CLIP_PREFIX = "clip.clip."  # of the CLIP's tensors in the checkpoint of a prior or decoder
 
 
@@ -99,11 +111,12 @@ def load_prior(folder: Path, clip: OpenAICLIP) -> PublishedPrior:
     """
     package, published = dalle2_pytorch(), read_checkpoint(folder)
     path = only_file(folder, (".json",), "config")
-    settings = dict(section(read_json(path), "prior", str(path)))
+    settings = section(read_json(path), "prior", "net", str(path))
     settings.pop("clip", None)  # `clip` is used instead
+    reject(settings, {"clip_adapter_overrides": {}}, f"{path}, prior", "take another prior")
     network = build(
         package.DiffusionPriorNetwork,
-        settings.pop("net"),
+        settings_of(settings.pop("net"), f"{path}, prior.net"),
         f"{path}, prior.net",
         (package.CausalTransformer,),
     )
@@ -115,27 +128,24 @@ def load_prior(folder: Path, clip: OpenAICLIP) -> PublishedPrior:
             f"the prior in {folder} is for embeddings of {peer.image_embed_dim} numbers, but the "
             f"CLIP beside it has {clip.config.embedding}; the prior was trained with another CLIP"
         )
-    state = published.state
-    tensors = state.get("ema_model") or state.get("model") or state  # averaged weights, if any
-    fill_peer(peer, without_clip(tensors, clip, published), published)
+    entries = find_network(published, MARKS, A_PRIOR)
+    fill_peer(peer, without_clip(entries, clip, published), published)
     return PublishedPrior(peer, clip).eval()
 
 
-def without_clip(
-    tensors: dict[str, Tensor], clip: OpenAICLIP, published: Published
-) -> dict[str, Tensor]:
-    """The state dict without the CLIP that training saved with the network.
+def without_clip(entries: dict[str, Any], clip: OpenAICLIP, published: Published) -> dict[str, Any]:
+    """The entries of a network without the CLIP that training saved with the network.
 
     Raises CheckpointError if the saved CLIP is another one than `clip`. The network would not
     understand the embeddings of another CLIP.
     """
     name = "ln_final.weight"
-    theirs, ours = tensors.get(CLIP_PREFIX + name), clip.state_dict()[name]
-    if theirs is not None and (
-        theirs.shape != ours.shape or not torch.allclose(theirs.float().cpu(), ours, atol=1e-2)
+    theirs, ours = entries.get(CLIP_PREFIX + name), clip.state_dict()[name]
+    if isinstance(theirs, Tensor) and (
+        theirs.shape != ours.shape or not torch.allclose(theirs.float(), ours, atol=1e-2)
     ):
         raise CheckpointError(
             f"{published.path} was trained with another CLIP than the one beside it (they differ "
             f"in {name}); put the CLIP of its training in the folder clip"
         )
-    return {k: v for k, v in tensors.items() if not k.startswith("clip.")}
+    return {k: v for k, v in entries.items() if not k.startswith("clip.")}

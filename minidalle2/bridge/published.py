@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minidalle2.bridge.clip_files import load_clip
 from minidalle2.bridge.clip_tokenizer import CLIPTokenizer, find_merges
 from minidalle2.bridge.decoder import PublishedDecoder, PublishedUpsampler, load_decoder
-from minidalle2.bridge.openai_clip import load_clip
 from minidalle2.bridge.prior import load_prior
 from minidalle2.dalle2 import DALLE2, STAGES, Generation, Sampling, StartingNoise
 from minidalle2.storage.checkpoints import CheckpointError
