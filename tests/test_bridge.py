@@ -2,6 +2,7 @@
 OpenAI's CLIP against torch's own layers, its tokenizer, and what is said of files that do not fit.
 """
 
+import gzip
 import json
 import os
 import sys
@@ -392,6 +393,30 @@ def test_merges_are_found_beside_the_weights_and_must_be_enough(tmp_path):
     assert CLIPTokenizer.load(path, SIZES.vocab_size, 9).encode("red") == [513]
     with pytest.raises(CheckpointError, match="has 7 merges, .* needs 48894"):
         CLIPTokenizer.load(path, 49408, 77)
+    path.write_text("\r\n".join(lines[1:]))  # without a heading, from Windows
+    assert CLIPTokenizer.load(path, SIZES.vocab_size, 9).encode("red") == [513]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe\x00", "can't be read as the merges of a tokenizer"),
+        ("r e\nĠ t\nh e\nĠt he\ni n\ne r".encode(), "no merge with CLIP's end of word '</w>'"),
+        (b"re d</w>\nr e\na t</w>\nc at</w>\n' s</w>\ne d", "merges 're d</w>' before it makes"),
+    ],
+)
+def test_merges_of_another_tokenizer(tmp_path, content, said):
+    (tmp_path / "merges.txt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=said):
+        CLIPTokenizer.load(tmp_path / "merges.txt", SIZES.vocab_size, 9)
+
+
+def test_broken_packed_merges(tmp_path):
+    packed = gzip.compress("\n".join(map(" ".join, MERGES)).encode())
+    for broken in (packed[:-12], b"no gzip", packed[:20] + b"\0" * 20):
+        (tmp_path / "bpe_simple_vocab_16e6.txt.gz").write_bytes(broken)
+        with pytest.raises(CheckpointError, match="can't be read as the merges"):
+            CLIPTokenizer.load(find_merges(tmp_path), SIZES.vocab_size, 9)
 
 
 # The whole folder

@@ -518,6 +518,14 @@ def test_the_averaged_weights_of_a_decoder(tmp_path, folder, decoder):
         (lambda d: d.update(timestep=5), "decoder has the key 'timestep', which Decoder"),
         (lambda d: d["unets"][0].update(dim=16), "tensors differ, first 'unets.0"),
         (lambda d: d.update(image_sizes=[16, 32]), "is no valid Decoder .*number of u-nets"),
+        (lambda d: d.update(vae=[{"dim": 3}]), "'vae' .* supports only ..; take another decoder"),
+        (lambda d: d.update(channels=4), "'channels' with the value 4, .* only 3"),
+        (lambda d: d.update(use_dynamic_thres=True), "'use_dynamic_thres' .* change the setting"),
+        (lambda d: d.update(ddim_sampling_eta=0.5), "'ddim_sampling_eta' .* supports only 0"),
+        (lambda d: d.update(unets=3), r"decoder.unets.0. is int and no object with settings"),
+        (lambda d: d["unets"].append(None), r"decoder.unets.3. is NoneType and no object"),
+        (lambda d: d.update(timesteps="x"), "is no valid Decoder .TypeError"),
+        (lambda d: d["unets"][0].update(dim_mults=[]), "is no valid Unet"),
         (lambda d: d["unets"][0].update(cond_dim=E), "image_embed_dim that equals cond_dim"),
         (lambda d: d["unets"][0].update(image_embed_dim=768), "embeddings of 768 numbers"),
         (lambda d: d["unets"][0].update(self_cond=True), "needs self-conditioning"),
@@ -541,6 +549,57 @@ def test_a_schedule_that_nothing_can_be_learned_from():
     scheduler = dalle2_pytorch.dalle2_pytorch.NoiseScheduler
     with pytest.raises(CheckpointError, match="linear schedule of 20 timesteps"):
         diffusion_of(scheduler(beta_schedule="linear", timesteps=20, loss_type="l2"), False, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda p: p.update(net=None), "prior.net is NoneType and no object with settings"),
+        (lambda p: p.update(clip_adapter_overrides={"a": 1}), "'clip_adapter_overrides'"),
+        (lambda p: p["net"].update(depth=-0.5), "is no valid DiffusionPriorNetwork .TypeError"),
+        (lambda p: p["net"].update(dim=E + 1), "is no valid DiffusionPrior .AssertionError"),
+    ],
+)
+def test_a_priors_config_that_does_not_fit(tmp_path, clip, prior, change, said):
+    config = prior_config()
+    change(config["prior"])
+    with pytest.raises(CheckpointError, match=said):
+        load_prior(write(tmp_path, config, {"model": prior.state_dict()}), clip)
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "said"),
+    [
+        (lambda n: {"state_dict": {f"prior.module.{k}": v for k, v in n.state_dict().items()}}, ""),
+        (lambda n: {"model": {k: v.half() for k, v in n.state_dict().items()}, "epoch": 3}, ""),
+        (lambda n: [n.bfloat16().state_dict(), None], ""),
+        (lambda n: n, "whole pickled module .dalle2_pytorch.*DiffusionPrior."),
+        (lambda n: {"model": n}, r"DiffusionPrior. under .'model'., which is not read"),
+        (lambda n: n.net.state_dict(), "the network of a prior without its DiffusionPrior"),
+    ],
+)
+def test_layouts_of_a_priors_checkpoint(tmp_path, clip, prior, wrapped, said):
+    fresh = built(DiffusionPriorConfig, prior_config()["prior"])
+    fresh.load_state_dict(prior.state_dict())
+    folder = write(tmp_path, prior_config(), wrapped(fresh))
+    if said:
+        with pytest.raises(CheckpointError, match=said):
+            load_prior(folder, clip)
+        return
+    ours, theirs = load_prior(folder, clip).peer.state_dict(), prior.state_dict()
+    assert all(torch.allclose(ours[k], theirs[k], rtol=1e-2, atol=1e-3) for k in theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_does_not_round_the_noise_schedule(tmp_path, clip, prior, dtype):
+    saved = {k: v.to(dtype) for k, v in prior.state_dict().items()}
+    ours = load_prior(write(tmp_path, prior_config(), saved), clip).peer.state_dict()
+    schedule = {k: v for k, v in prior.state_dict().items() if k.startswith("noise_scheduler.")}
+    assert schedule and all(torch.equal(ours[k], schedule[k]) for k in schedule)
+    config = prior_config()
+    config["prior"]["beta_schedule"] = "linear"
+    with pytest.raises(CheckpointError, match="another noise schedule .*'noise_scheduler.betas'"):
+        load_prior(write(tmp_path, config, saved), clip)
 
 
 def test_a_prior_for_another_clip(tmp_path, clip):

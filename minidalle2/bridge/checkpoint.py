@@ -8,6 +8,7 @@ a file decides how it is read, not its suffix. No code in a file is ever run.
 import json
 import pickle
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def read_checkpoint(folder: Path) -> Published:
     Raises CheckpointError if there is not exactly one such file, or if it can't be read.
     """
     paths = files(folder, SUFFIXES)
-    if len(paths) > 1 and all(PART.fullmatch(p.name) for p in paths):
+    if paths and all(PART.fullmatch(path.name) for path in paths):
         return read_parts(paths)
     return read_file(only_file(folder, SUFFIXES, "file of weights"))
 
@@ -118,7 +119,7 @@ def read_parts(paths: list[Path]) -> Published:
     missing = set(range(1, int(names[0][3]) + 1)) - {int(name[2]) for name in names}
     if missing:
         raise CheckpointError(
-            f"{paths[0].parent} lacks part {min(missing)} of the {names[0][3]} parts of "
+            f"{paths[0].parent} lacks part {min(missing)} of the {int(names[0][3])} parts of "
             f"{names[0][1]}; download it, too"
         )
     content = {}
@@ -148,7 +149,9 @@ def read_file(path: Path) -> Published:
             return Published(path, load_file(path))
         if start.startswith(b"PK"):
             return Published(path, *read_archive(path))
-        return Published(path, torch.load(path, map_location="cpu", weights_only=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about the protocol of other pickles
+            return Published(path, torch.load(path, map_location="cpu", weights_only=True))
     except CheckpointError:
         raise
     except Exception as error:  # broken files make the readers raise many kinds of errors

@@ -10,6 +10,7 @@ import gzip
 import importlib.util
 import re
 import unicodedata
+import zlib
 from pathlib import Path
 
 import torch
@@ -52,13 +53,20 @@ class CLIPTokenizer:
 
     @classmethod
     def load(cls, path: Path, vocab_size: int, context_length: int) -> "CLIPTokenizer":
-        """Reads merges from a file with a heading and one merge per line.
+        """Reads merges from a file with one merge per line, and perhaps a heading.
 
-        Takes as many merges as `vocab_size` needs. Raises CheckpointError if there are too few.
+        Takes as many merges as `vocab_size` needs. Raises CheckpointError if the file can't be read
+        or has too few merges, or if its merges are not those of a CLIP.
         """
         opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8") as file:
-            lines = file.read().split("\n")[1:]
+        try:
+            with opened(path, "rt", encoding="utf-8") as file:
+                lines = file.read().split("\n")
+        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+            raise CheckpointError(
+                f"{path} can't be read as the merges of a tokenizer ({error}); download it again"
+            ) from error
+        lines = lines[1:] if "version" in lines[0] else lines
         needed = vocab_size - 2 * len(BYTES) - 2
         merges = [tuple(line.split()) for line in lines[: max(needed, 0)] if line]
         if len(merges) != needed or any(len(pair) != 2 for pair in merges):
@@ -66,6 +74,20 @@ class CLIPTokenizer:
                 f"{path} has {len(merges)} merges, but CLIP's vocabulary of {vocab_size} needs "
                 f"{needed}; use the file that belongs to this CLIP"
             )
+        if not any(pair[1].endswith(END_OF_WORD) for pair in merges):
+            raise CheckpointError(
+                f"{path} has no merge with CLIP's end of word {END_OF_WORD!r}, so it belongs to "
+                "another tokenizer, such as that of GPT-2; use bpe_simple_vocab_16e6.txt.gz of "
+                "OpenAI's CLIP"
+            )
+        words = {*_LETTERS, *(letter + END_OF_WORD for letter in _LETTERS)}
+        for pair in merges:
+            if not words.issuperset(pair):
+                raise CheckpointError(
+                    f"{path} merges {' '.join(pair)!r} before it makes both parts, so lines are "
+                    "missing or in another order; use the file that belongs to this CLIP"
+                )
+            words.add("".join(pair))
         return cls(merges, context_length)
 
     def encode(self, text: str) -> list[int]:

@@ -10,7 +10,8 @@ import json
 from types import ModuleType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from minidalle2.bridge.checkpoint import Published
 from minidalle2.bridge.clean_text import PeerMissing
@@ -131,7 +132,29 @@ def fill_peer(module: nn.Module, entries: dict[str, Any], published: Published) 
             f"install dalle2-pytorch=={saved}`, and use the JSON that was published with these "
             "weights"
         )
-    fill(module, entries, str(published.path), remedy)
+    fill(module, exact_schedules(module, entries, str(published.path)), str(published.path), remedy)
+
+
+def exact_schedules(module: nn.Module, entries: dict[str, Any], where: str) -> dict[str, Any]:
+    """The entries, with the config's own noise schedules in place of rounded ones.
+
+    A network that was saved in half precision has rounded schedules: a beta of 0.999 becomes 1 in
+    bfloat16, and the largest numbers become infinite in float16. The config gives the exact ones.
+    Raises CheckpointError if the betas of the file are not those of the config.
+    """
+    exact = {}
+    for name, own in module.state_dict().items():
+        value = entries.get(name)
+        rounded = isinstance(value, Tensor) and value.is_floating_point() and value.itemsize < 4
+        if not (rounded and "noise_scheduler" in name and value.shape == own.shape):
+            continue
+        if name.endswith("betas") and not torch.allclose(value.to(own), own, rtol=1e-2, atol=1e-6):
+            raise CheckpointError(
+                f"{where} was trained with another noise schedule than its config describes "
+                f"({name!r} differs); use the JSON that was published with these weights"
+            )
+        exact[name] = own
+    return entries | exact
 
 
 def diffusion_of(scheduler: nn.Module, predict_x_start: bool, predict_v: bool) -> Diffusion:

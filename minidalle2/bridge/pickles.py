@@ -157,9 +157,13 @@ def read_archive(path: Path) -> tuple[Any, bool]:
 
 
 def scripted_state(module: Any, weights: set[str]) -> dict[str, Any]:
-    """The state dict of a TorchScript module. `weights` are the names of parameters and buffers."""
+    """The state dict of a TorchScript module. `weights` are the names of parameters and buffers.
+
+    Modules that save their state by code of their own have no such state dict, and are left out.
+    """
+    state = module.state if isinstance(module, StandIn) else None
     found = {}
-    for name, value in (module.state if isinstance(module, StandIn) else {}).items():
+    for name, value in (state if isinstance(state, dict) else {}).items():
         if isinstance(value, StandIn) and value.of.startswith(TORCHSCRIPT):
             inner = scripted_state(value, weights)
             found |= {f"{name}.{rest}": part for rest, part in inner.items()}
