@@ -28,6 +28,7 @@ from dalle2_pytorch.train_configs import DecoderConfig, DiffusionPriorConfig  # 
 from packaging.version import Version  # noqa: E402
 
 from minidalle2 import bridge  # noqa: E402
+from minidalle2.bridge.clip_config import check_settings  # noqa: E402
 from minidalle2.bridge.clip_files import load_clip  # noqa: E402
 from minidalle2.bridge.clip_tokenizer import CLIPTokenizer, find_merges  # noqa: E402
 from minidalle2.bridge.openai_clip import OpenAICLIP  # noqa: E402
@@ -221,6 +222,33 @@ def test_embeddings_equal_open_clips(tmp_path, quick_gelu):
     torch.testing.assert_close(ours.encode_image(2 * images - 1), expected, atol=1e-5, rtol=0)
     expected = theirs.encode_text(tokens, normalize=True)
     torch.testing.assert_close(ours.encode_text(tokens), expected, atol=1e-5, rtol=0)
+
+
+def test_embeddings_of_unusual_sizes_equal_open_clips(tmp_path):
+    """As in ViT-bigG: narrow heads and hidden layers that are not four times the width."""
+    image = {**CLIP_CONFIG["vision_cfg"], "mlp_ratio": 4.9231, "head_width": 32, "image_size": 37}
+    text = {**CLIP_CONFIG["text_cfg"], "mlp_ratio": 3.5, "heads": 4}
+    config = {"embed_dim": E, "vision_cfg": image, "text_cfg": text}
+    theirs = perturbed(open_clip.CLIP(**config))
+    ours = load_clip(write(tmp_path, {"model_cfg": config}, theirs.state_dict()))
+    assert (ours.config.image_hidden, ours.config.text_hidden) == (630, 224)
+    images, tokens = torch.rand(3, 3, 37, 37), torch.randint(1, VOCABULARY - 2, (3, CONTEXT))
+    tokens[:, 6] = VOCABULARY - 1
+    mean, std = (torch.tensor(v)[:, None, None] for v in (ours.config.mean, ours.config.std))
+    expected = theirs.encode_image((images - mean) / std, normalize=True)
+    torch.testing.assert_close(ours.encode_image(2 * images - 1), expected, atol=1e-5, rtol=0)
+    expected = theirs.encode_text(tokens, normalize=True)
+    torch.testing.assert_close(ours.encode_text(tokens), expected, atol=1e-5, rtol=0)
+
+
+def test_the_configs_of_open_clips_vision_transformers_are_known():
+    names = [name for name in open_clip.list_models() if name.startswith("ViT-")]
+    others = ("SigLIP", "CLIPA", "ViT-M-16-alt")  # other architectures
+    for name in (name for name in names if not any(other in name for other in others)):
+        config = open_clip.get_model_config(name)
+        for part in ("vision_cfg", "text_cfg"):
+            check_settings(Path(name), part, config.pop(part))
+        check_settings(Path(name), "", config)
 
 
 def test_caption_features_equal_the_peers(theirs, clip, tokens):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from minidalle2.bridge.checkpoint import read_json
+from minidalle2.bridge.files import read_json
 from minidalle2.bridge.openai_clip import OPENAI_MEAN, OPENAI_STD, OpenAICLIPConfig
 from minidalle2.bridge.recognise import OPEN_CLIP
 from minidalle2.storage.checkpoints import CheckpointError

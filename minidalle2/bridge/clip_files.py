@@ -7,8 +7,9 @@ agree with them (clip_config.py).
 from pathlib import Path
 from typing import Any
 
-from minidalle2.bridge.checkpoint import Published, files, not_one, read_checkpoint
+from minidalle2.bridge.checkpoint import Published, read_checkpoint
 from minidalle2.bridge.clip_config import HEAD_WIDTH, config_of_json
+from minidalle2.bridge.files import files, not_one
 from minidalle2.bridge.openai_clip import OpenAICLIP, OpenAICLIPConfig
 from minidalle2.bridge.recognise import A_CLIP, OPEN_CLIP
 from minidalle2.bridge.state_dict import check_numbers, fill, find_network

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minidalle2.bridge.checkpoint import Published, only_file, read_checkpoint, read_json
+from minidalle2.bridge.checkpoint import Published, read_checkpoint
+from minidalle2.bridge.files import only_file, read_json
 from minidalle2.bridge.openai_clip import OpenAICLIP
 from minidalle2.bridge.peer import (
     build,

@@ -63,7 +63,8 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> PublishedDAL
     Each of them holds one file of weights and the JSON that was published with it. The folder
     upsampler is optional. The upsamplers are the second and third U-Net of the checkpoint of the
     decoder, and of that in the folder upsampler. Raises CheckpointError if a network is missing or
-    does not fit its config or the other networks, PeerMissing if DALLE2-PyTorch is not installed.
+    does not fit its config or the other networks, PeerMissing if DALLE2-PyTorch or ftfy is not
+    installed.
     """
     folder = Path(folder)
     for name in ("clip", "prior", "decoder"):
