@@ -20,7 +20,7 @@ USED = {
     "": {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"},
     "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"},
     "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"},
-    "preprocess_cfg": {"mean", "std", "interpolation", "mode", "size"},
+    "preprocess_cfg": {"mean", "std", "interpolation", "size"},
 }
 # These matter only in training, for pictures that are not square, or beside other settings.
 NO_EFFECT = {
@@ -60,7 +60,7 @@ FIXED = {
         "act_kwargs": None,
         "norm_kwargs": None,
     },
-    "preprocess_cfg": {},
+    "preprocess_cfg": {"mode": "RGB"},
 }
 
 
@@ -81,7 +81,7 @@ def config_of_json(path: Path, found: OpenAICLIPConfig) -> OpenAICLIPConfig:
     parts = {"": model, "vision_cfg": model["vision_cfg"], "text_cfg": model["text_cfg"]}
     parts["preprocess_cfg"] = content.get("preprocess_cfg", {}) if "model_cfg" in content else {}
     if "model_cfg" in content:
-        check_keys(path, "", content, {"model_cfg", "preprocess_cfg"})
+        check_keys(path, "", set(content), {"model_cfg", "preprocess_cfg"})
     for name, part in parts.items():
         check_settings(path, name, part)
     settings = {
@@ -109,7 +109,7 @@ def check_settings(path: Path, name: str, part: Any) -> None:
             f"{path} has {part!r} as {name}, which should be an object with settings; take the "
             "open_clip_config.json that was published with the weights"
         )
-    check_keys(path, name, part, USED[name] | NO_EFFECT[name] | set(FIXED[name]))
+    check_keys(path, name, set(part) - NO_EFFECT[name] - set(FIXED[name]), USED[name])
     for key, only in FIXED[name].items():
         if part.get(key, only) != only:
             raise CheckpointError(
@@ -119,12 +119,14 @@ def check_settings(path: Path, name: str, part: Any) -> None:
             )
 
 
-def check_keys(path: Path, name: str, part: dict, known: set[str]) -> None:
-    unknown = sorted(set(part) - known)
+def check_keys(path: Path, name: str, keys: set[str], used: set[str]) -> None:
+    """Raises CheckpointError for a key of the section `name` that is not used."""
+    unknown = sorted(keys - used)
     if unknown:
         raise CheckpointError(
-            f"{path} has the setting {full(name, unknown[0])!r}, which is not known for OpenAI's "
-            f"architecture; the known settings are {', '.join(sorted(known))}"
+            f"{path} has the setting {full(name, unknown[0])!r}, which minidalle2 does not know "
+            f"for OpenAI's architecture (it knows {', '.join(sorted(used))}); correct its "
+            "spelling, or remove it if it does not change the network"
         )
 
 
@@ -173,7 +175,6 @@ def compare(path: Path, settings: dict[str, Any], found: OpenAICLIPConfig) -> No
         "text_cfg.context_length": found.context_length,
         "text_cfg.width": found.text_width,
         "text_cfg.layers": found.text_layers,
-        "preprocess_cfg.mode": "RGB",
     }
     told = {name: (settings[name], size) for name, size in sizes.items() if name in settings}
     image_size = settings.get("vision_cfg.image_size", found.image_size)

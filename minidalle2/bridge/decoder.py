@@ -28,7 +28,7 @@ from minidalle2.bridge.peer import (
 )
 from minidalle2.bridge.prior import caption_features, without_clip
 from minidalle2.bridge.recognise import A_DECODER
-from minidalle2.bridge.state_dict import find_network, flat
+from minidalle2.bridge.state_dict import find_network, flat, named
 from minidalle2.decoder import CHANNELS
 from minidalle2.diffusion.guidance import Denoiser, guided
 from minidalle2.diffusion.sampling import Noise
@@ -200,12 +200,12 @@ def averaged(published: Published) -> dict[str, Any]:
     entries = find_network(published, MARKS, A_DECODER)
     groups = {
         where: found
-        for where, group in flat(published.content).items()
+        for where, group in flat(published.content, published.path).items()
         if (found := {k: v for k, v in group.items() if AVERAGE.match(k)})
     }
     if len(groups) > 1:
         raise CheckpointError(
-            f"{published.path} holds moving averages under {', '.join(map(repr, groups))}; save a "
+            f"{published.path} holds moving averages under {named(groups)}; save the "
             "checkpoint with one of them"
         )
     averages = next(iter(groups.values()), {})

@@ -12,6 +12,7 @@ DEPTH = 8  # of dicts in dicts; a pickle can also contain itself
 A_CLIP, A_PRIOR, A_DECODER = "a CLIP", "a prior of DALLE2-PyTorch", "a decoder of DALLE2-PyTorch"
 PLACES = {A_CLIP: "clip", A_PRIOR: "prior", A_DECODER: "decoder"}
 OPEN_CLIP = "take the open_clip file of a model with a vision transformer"
+SAVE = "save the state dict of the network with torch.save"
 # Patterns that names match, what has such names, and what to do. The first row counts.
 KINDS = (
     ((r"lora_",), "an adapter (LoRA)", "merge it into its network, and save that network"),
@@ -34,7 +35,17 @@ KINDS = (
         "a network of Stable Diffusion",
         "take networks of DALLE2-PyTorch",
     ),
+    ((r"(^|\.)(exp_avg|momentum_buffer)$",), "the state of an optimizer", SAVE),
+    ((r"^\d+$",), "tensors without names", SAVE),
 )
+# What pickles make by a function, and what readers call it.
+MADE_BY = {
+    "numpy._core.multiarray._reconstruct": "a NumPy array",
+    "numpy.core.multiarray._reconstruct": "a NumPy array",
+    "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
+    "torch._utils._rebuild_qtensor": "a quantised tensor",
+    "torch._utils._rebuild_meta_tensor_no_storage": "a tensor without numbers (device meta)",
+}
 
 
 def recognised(content: Any, groups: dict[str, dict[str, Any]], what: str) -> str:
@@ -54,7 +65,7 @@ def recognised(content: Any, groups: dict[str, dict[str, Any]], what: str) -> st
         name for group in groups.values() for name, v in group.items() if isinstance(v, Tensor)
     }
     if not names:
-        return f"{without_tensors(content)}; save the state dict of the network with torch.save"
+        return f"{without_tensors(content)}; {SAVE}"
     for patterns, kind, remedy in KINDS:
         if kind != what and all(any(re.search(p, name) for name in names) for p in patterns):
             if kind in PLACES:
@@ -92,4 +103,6 @@ def type_name(value: Any) -> str:
         return "None"
     if isinstance(value, dict | list | tuple) and not value:
         return f"an empty {type(value).__name__}"
-    return f"an object of {value.of if isinstance(value, StandIn) else type(value).__name__}"
+    if isinstance(value, StandIn):
+        return MADE_BY.get(value.of, f"an object of {value.of}")
+    return f"a value of type {type(value).__name__}"

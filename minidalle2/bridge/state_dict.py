@@ -5,7 +5,8 @@ State dicts lie under keys ({"state_dict": …}, {"ema": {"model": …}}) and be
 found by the names of a few of its tensors: whatever comes before these names is the prefix.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ def find_network(published: Published, marks: tuple[str, ...], what: str) -> dic
     `marks` are names of tensors that each network of the kind `what` has. Entries can have values
     that are no tensors. Raises CheckpointError if there is no such network, or more than one.
     """
-    groups = flat(published.content)
+    groups = flat(published.content, published.path)
     found = {
         where + prefix: entries_below(entries, prefix)
         for where, entries in groups.items()
@@ -40,16 +41,17 @@ def find_network(published: Published, marks: tuple[str, ...], what: str) -> dic
     if len(found) > 1:
         raise CheckpointError(
             f"{published.path} holds {len(found)} different networks that could be {what}, under "
-            f"{', '.join(map(repr, found))}; save the state dict of the one that you want alone"
+            f"{named(found)}; save the one that you want in a file of its own"
         )
     return next(iter(found.values()))
 
 
-def flat(content: Any, where: str = "", depth: int = 0) -> dict[str, dict[str, Any]]:
+def flat(content: Any, path: Path, where: str = "", depth: int = 0) -> dict[str, dict[str, Any]]:
     """Each dict in the content → its entries with their names, without the parts of wrappers.
 
     A dict is named by the keys that lead to it, with "/" after each, as in "ema/model/". Lists
-    count as dicts of their indices. Raises CheckpointError if two names become the same name.
+    count as dicts of their indices. `path` is the file. Raises CheckpointError if two names become
+    the same name.
     """
     if isinstance(content, list | tuple):
         content = dict(enumerate(content))
@@ -60,13 +62,18 @@ def flat(content: Any, where: str = "", depth: int = 0) -> dict[str, dict[str, A
         name = ".".join(part for part in str(key).split(".") if part not in WRAPPERS)
         if isinstance(value, Tensor) and isinstance(entries.get(name), Tensor):
             raise CheckpointError(
-                f"the checkpoint has the tensor {name!r} twice, once as {str(key)!r}; save the "
-                "state dict of one network alone"
+                f"{path} has the tensor {name!r} twice, once as {str(key)!r}; save the state dict "
+                "of one network in a file of its own"
             )
         if name not in entries or isinstance(value, Tensor):
             entries[name] = value
-        inner |= flat(value, f"{where}{key}/", depth + 1)
+        inner |= flat(value, path, f"{where}{key}/", depth + 1)
     return {where: entries} | inner
+
+
+def named(wheres: Iterable[str]) -> str:
+    """Names of dicts and prefixes for a message, as in "'ema/model', 'state_dict/clip.'"."""
+    return ", ".join(repr(where.rstrip("/") or "no key") for where in wheres)
 
 
 def prefixes(entries: dict[str, Any], marks: tuple[str, ...]) -> list[str]:
@@ -144,7 +151,9 @@ def check_numbers(name: str, value: Any, floating: bool, where: str) -> None:
     """
     said = None
     if not isinstance(value, Tensor):
-        said = f"has {type_name(value)} under {name!r}, not a tensor; save its state dict again"
+        said = (
+            f"has {type_name(value)} under {name!r}, not a plain tensor; save the state dict again"
+        )
     elif value.is_meta or value.layout != torch.strided:
         said = (
             f"has no plain numbers under {name!r} ({value.device}, {value.layout}); save it again"
