@@ -19,7 +19,8 @@ from minidalle2.bridge.checkpoint import read_checkpoint
 from minidalle2.bridge.clip_files import load_clip
 from minidalle2.bridge.decoder import MARKS as DECODER_MARKS
 from minidalle2.bridge.decoder import averaged
-from minidalle2.bridge.openai_clip import OpenAICLIP
+from minidalle2.bridge.files import only_file
+from minidalle2.bridge.openai_clip import OpenAICLIPConfig
 from minidalle2.bridge.peer import fill_peer, reject, section
 from minidalle2.bridge.prior import MARKS as PRIOR_MARKS
 from minidalle2.bridge.recognise import A_PRIOR
@@ -165,8 +166,10 @@ def test_the_parts_of_a_checkpoint_are_joined(tmp_path):
     for i in range(2):
         part = {name: WEIGHTS[name] for name in names[i::2]}
         save_file(part, tmp_path / f"model-0000{i + 1}-of-00002.safetensors")
+    (tmp_path / "open_clip_config.json").rename(tmp_path / "config.json")
     loaded = load_clip(tmp_path).state_dict()
     assert all(torch.equal(loaded[name], WEIGHTS[name]) for name in WEIGHTS)
+    assert only_file(tmp_path, (".json",), "config").name == "config.json"
     save_file(WEIGHTS, tmp_path / "model-00002-of-00002.safetensors")
     with pytest.raises(CheckpointError, match="can't be joined .* occurs twice"):
         load_clip(tmp_path)
@@ -190,13 +193,16 @@ def test_a_missing_part_is_named(tmp_path):
     [
         (["a.pt", "b.pt"], "holds a.pt, b.pt; keep the one that you want"),
         (["__0_0.distcp", ".metadata"], "format_utils dcp_to_torch"),
-        (["zero_to_fp32.py", "latest"], "DeepSpeed with the script zero_to_fp32.py"),
+        (["last.ckpt/__0_0.distcp"], "dcp_to_torch .*last.ckpt .*model.pt`"),
+        (["zero_to_fp32.py", "latest"], "DeepSpeed in .* with the script zero_to_fp32.py"),
+        (["last.ckpt/checkpoint/zero_pp_rank_0_mp_rank_00_optim_states.pt"], "DeepSpeed in .*last"),
         (["model.onnx"], "no such file .it holds model.onnx.; put the file of weights there"),
         ([], "holds no such file .it holds nothing."),
     ],
 )
 def test_a_folder_without_exactly_one_file(tmp_path, names, said):
     for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(CheckpointError, match=said):
         read_checkpoint(tmp_path)
@@ -409,7 +415,7 @@ def rewritten(part: str | None, **settings) -> str:
 
 
 def test_the_mlp_ratio_of_vit_big_g(tmp_path):
-    clip = tiny_clip(OpenAICLIP(SIZES).config.__class__(**{**vars(SIZES), **BIG_G}))
+    clip = tiny_clip(OpenAICLIPConfig(**{**vars(SIZES), **BIG_G}))
     write(tmp_path, clip.state_dict())
     content = json.loads(rewritten("vision_cfg", mlp_ratio=4.9231))  # int(128 * 4.9231) = 630
     content["model_cfg"]["text_cfg"]["mlp_ratio"] = 3.14

@@ -18,8 +18,12 @@ def only_file(folder: Path, suffixes: tuple[str, ...], what: str) -> Path:
 
 
 def files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The visible files of a folder with one of these suffixes, in the order of their names."""
+    """The visible files of a folder with one of these suffixes, in the order of their names.
+
+    The list of the parts of a checkpoint (.index.json) is no such file.
+    """
     named = (p for p in sorted(folder.glob("*")) if not p.name.startswith("."))
+    named = (p for p in named if not p.name.endswith(".index.json"))
     return [p for p in named if p.suffix.lower() in suffixes and p.is_file()]
 
 
@@ -28,15 +32,22 @@ def not_one(folder: Path, found: list[Path], suffixes: tuple[str, ...], what: st
     names = sorted(p.name for p in found or folder.glob("*"))
     listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     held = f"holds {listed}" if found else f"holds no such file (it holds {listed or 'nothing'})"
+    below = sorted(folder.rglob("*"))  # trainers also write folders with names such as last.ckpt
+    parts = [p.parent for p in below if p.suffix == ".distcp"]
+    zero = ("zero_to_fp32.py", "*zero_pp_rank*")
+    deepspeed = [p.parent for p in below if any(map(p.match, zero))]
     if found:
         help = "keep the one that you want, and move the others to another folder"
-    elif any(name.endswith(".distcp") for name in names):
+    elif parts:
         help = (
-            "join the parts of torch.distributed with `python -m "
-            f"torch.distributed.checkpoint.format_utils dcp_to_torch {folder} model.pt`"
+            "join the parts of torch.distributed with `python -m torch.distributed.checkpoint."
+            f"format_utils dcp_to_torch {parts[0]} {folder / 'model.pt'}`"
         )
-    elif any("zero_pp_rank" in name or name == "zero_to_fp32.py" for name in names):
-        help = "join the parts of DeepSpeed with the script zero_to_fp32.py beside the checkpoint"
+    elif deepspeed:
+        help = (
+            f"join the parts of DeepSpeed in {deepspeed[0]} with the script zero_to_fp32.py that "
+            "DeepSpeed puts beside them"
+        )
     else:
         help = f"put the {what} there"
     return CheckpointError(
