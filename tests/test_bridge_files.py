@@ -23,6 +23,7 @@ from minidalle2.bridge.files import only_file
 from minidalle2.bridge.openai_clip import OpenAICLIPConfig
 from minidalle2.bridge.peer import fill_peer, reject, section
 from minidalle2.bridge.prior import MARKS as PRIOR_MARKS
+from minidalle2.bridge.prior import check_name
 from minidalle2.bridge.recognise import A_PRIOR
 from minidalle2.bridge.state_dict import find_network
 from minidalle2.storage.checkpoints import CheckpointError
@@ -308,6 +309,15 @@ def test_a_clip_in_the_folder_of_a_prior(tmp_path):
         find_network(read_checkpoint(write(tmp_path, WEIGHTS)), PRIOR_MARKS, A_PRIOR)
 
 
+def test_the_remedy_for_a_pickled_module_works(tmp_path):
+    clip = tiny_clip()
+    with pytest.raises(CheckpointError) as caught:
+        load_clip(write(tmp_path, {"model": clip}))
+    path = new_path = tmp_path / "weights.pt"
+    exec(str(caught.value).split("`")[1], {"torch": torch, "path": path, "new_path": new_path})
+    assert torch.equal(load_clip(tmp_path).ln_final.weight, clip.ln_final.weight)
+
+
 SCALE = "logit_scale"
 
 
@@ -537,6 +547,33 @@ TWICE = {name: 2 * value for name, value in PRIOR.items()}
 def test_a_prior_is_found_under_keys_and_prefixes(tmp_path, saved):
     found = find_network(read_checkpoint(write(tmp_path, saved)), PRIOR_MARKS, A_PRIOR)
     assert all(torch.equal(found[name], TWICE[name]) for name in TWICE)
+
+
+@pytest.mark.parametrize(
+    ("name", "patch", "size"),
+    [
+        ("ViT-L/14", 14, 224),
+        ("ViT-L/14@336px", 14, 336),
+        ("ViT-B-32", 32, 224),
+        ("ViT-bigG-14", 14, 224),
+        ("ViT-H-14-quickgelu", 14, 224),
+        ("ViT-H-14-378-quickgelu", 14, 378),
+        ("ViT-B-16-plus-240", 16, 240),
+        ("ViT-L-16-320", 16, 320),
+    ],
+)
+def test_the_name_of_the_clip_in_a_config(name, patch, size):
+    def clip(**sizes):
+        return SimpleNamespace(config=SimpleNamespace(**sizes))
+
+    check_name({"make": "openai", "model": name}, clip(patch_size=patch, image_size=size), "x")
+    for wrong in ({"patch_size": 8, "image_size": size}, {"patch_size": patch, "image_size": 8}):
+        with pytest.raises(
+            CheckpointError, match=f"x names {name}, .* put the CLIP of the training"
+        ):
+            check_name({"model": name}, clip(**wrong), "x")
+    for unknown in (None, {}, {"model": None}, {"model": "RN50"}, {"make": "x-clip"}, 3):
+        check_name(unknown, clip(patch_size=8, image_size=8), "x")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ file. Elsewhere the tests are skipped.
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ from minidalle2.bridge.clip_files import load_clip  # noqa: E402
 from minidalle2.bridge.clip_tokenizer import CLIPTokenizer, find_merges  # noqa: E402
 from minidalle2.bridge.openai_clip import OpenAICLIP  # noqa: E402
 from minidalle2.bridge.peer import diffusion_of  # noqa: E402
-from minidalle2.bridge.prior import caption_features, load_prior  # noqa: E402
+from minidalle2.bridge.prior import caption_features, check_name, load_prior  # noqa: E402
 from minidalle2.bridge.published import PublishedDALLE2  # noqa: E402
 from minidalle2.dalle2 import Sampling  # noqa: E402
 from minidalle2.diffusion.sampling import clip_to_image, ddpm, last  # noqa: E402
@@ -77,7 +78,7 @@ def prior_config() -> dict:
         "rotary_emb": True,
     }
     prior = {
-        "clip": {"make": "openai", "model": "ViT-L/14"},
+        "clip": {"make": "openai", "model": "ViT-T/8@32px"},
         "net": net,
         "image_embed_dim": E,
         "image_size": 224,
@@ -122,7 +123,7 @@ def decoder_config(sizes: list[int]) -> dict:
         "unets": [first, *[later] * (len(sizes) - 1)],
         "image_sizes": sizes,
         "channels": 3,
-        "clip": {"make": "openai", "model": "ViT-L/14"},
+        "clip": {"make": "openai", "model": "ViT-T/8@32px"},
         "timesteps": TIMESTEPS,
         "loss_type": "l2",
         "learned_variance": [True] + [False] * (len(sizes) - 1),
@@ -246,6 +247,8 @@ def test_the_configs_of_open_clips_vision_transformers_are_known():
     others = ("SigLIP", "CLIPA", "ViT-M-16-alt")  # other architectures
     for name in (name for name in names if not any(other in name for other in others)):
         config = open_clip.get_model_config(name)
+        sizes = SimpleNamespace(**config["vision_cfg"])
+        check_name({"model": name}, SimpleNamespace(config=sizes), name)
         for part in ("vision_cfg", "text_cfg"):
             check_settings(Path(name), part, config.pop(part))
         check_settings(Path(name), "", config)
@@ -546,6 +549,7 @@ def test_the_averaged_weights_of_a_decoder(tmp_path, folder, decoder):
         (lambda d: d.update(timestep=5), "decoder has the key 'timestep', which Decoder"),
         (lambda d: d["unets"][0].update(dim=16), "tensors differ, first 'unets.0"),
         (lambda d: d.update(image_sizes=[16, 32]), "is no valid Decoder .*number of u-nets"),
+        (lambda d: d.update(clip={"model": "ViT-L/14"}), "clip names ViT-L/14, which has patches"),
         (lambda d: d.update(vae=[{"dim": 3}]), "'vae' .* supports only ..; take another decoder"),
         (lambda d: d.update(channels=4), "'channels' with the value 4, .* only 3"),
         (lambda d: d.update(use_dynamic_thres=True), "'use_dynamic_thres' .* change the setting"),
@@ -582,6 +586,10 @@ def test_a_schedule_that_nothing_can_be_learned_from():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (
+            lambda p: p["clip"].update(model="ViT-B/32"),
+            "patches of 32 px in pictures of 224 px, but",
+        ),
         (lambda p: p.update(net=None), "prior.net is NoneType and no object with settings"),
         (lambda p: p.update(clip_adapter_overrides={"a": 1}), "'clip_adapter_overrides'"),
         (lambda p: p["net"].update(depth=-0.5), "is no valid DiffusionPriorNetwork .TypeError"),

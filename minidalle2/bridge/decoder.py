@@ -26,7 +26,7 @@ from minidalle2.bridge.peer import (
     section,
     settings_of,
 )
-from minidalle2.bridge.prior import caption_features, without_clip
+from minidalle2.bridge.prior import caption_features, check_name, without_clip
 from minidalle2.bridge.recognise import A_DECODER
 from minidalle2.bridge.state_dict import find_network, flat, named
 from minidalle2.decoder import CHANNELS
@@ -145,7 +145,7 @@ def load_decoder(folder: Path, clip: OpenAICLIP) -> nn.Module:
     package, published = dalle2_pytorch(), read_checkpoint(folder)
     path = only_file(folder, (".json",), "config")
     settings = section(read_json(path), "decoder", "unets", str(path))
-    settings.pop("clip", None)
+    check_name(settings.pop("clip", None), clip, f"{path}, decoder.clip")
     reject(settings, ARCHITECTURE, f"{path}, decoder", "take another decoder")
     change = "change the setting to this value to use minidalle2's sampler"
     reject(settings, SAMPLER, f"{path}, decoder", change)

@@ -5,6 +5,7 @@ are the peer's (DALLE2-PyTorch's), the sampler is minidalle2's. The prior also r
 of all tokens of the caption, so it contains the CLIP that computes them.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from minidalle2.diffusion.sampling import ddim, last, no_clip
 from minidalle2.storage.checkpoints import CheckpointError
 
 MARKS = ("net.learned_query",)  # a tensor that each prior has, whatever its version
+SIZES_IN_NAME = re.compile(r"ViT-[A-Za-z]+[-/](\d+)(?:[-@\w]*?[-@](\d{2,3})(?=px|-|$))?")
 CLIP_PREFIX = "clip.clip."  # of the CLIP's tensors in the checkpoint of a prior or decoder
 
 
@@ -113,7 +115,7 @@ def load_prior(folder: Path, clip: OpenAICLIP) -> PublishedPrior:
     package, published = dalle2_pytorch(), read_checkpoint(folder)
     path = only_file(folder, (".json",), "config")
     settings = section(read_json(path), "prior", "net", str(path))
-    settings.pop("clip", None)  # `clip` is used instead
+    check_name(settings.pop("clip", None), clip, f"{path}, prior.clip")
     reject(settings, {"clip_adapter_overrides": {}}, f"{path}, prior", "take another prior")
     network = build(
         package.DiffusionPriorNetwork,
@@ -132,6 +134,25 @@ def load_prior(folder: Path, clip: OpenAICLIP) -> PublishedPrior:
     entries = find_network(published, MARKS, A_PRIOR)
     fill_peer(peer, without_clip(entries, clip, published), published)
     return PublishedPrior(peer, clip).eval()
+
+
+def check_name(named: Any, clip: OpenAICLIP, where: str) -> None:
+    """Raises CheckpointError if a config names a CLIP that can't be `clip`.
+
+    Names such as "ViT-L/14", "ViT-L/14@336px" or "ViT-H-14-378" contain the sides of patches and of
+    pictures, which are 224 px if the name does not say it. ViT-L/14 and ViT-L/14@336px have
+    embeddings of the same width, so nothing else tells them apart.
+    """
+    name = named.get("model") if isinstance(named, dict) else None
+    match = SIZES_IN_NAME.match(name) if isinstance(name, str) else None
+    sizes = (int(match[1]), int(match[2] or 224)) if match else None
+    found = clip.config.patch_size, clip.config.image_size
+    if sizes not in (None, found):
+        raise CheckpointError(
+            f"{where} names {name}, which has patches of {sizes[0]} px in pictures of {sizes[1]} "
+            f"px, but the CLIP in the folder clip has patches of {found[0]} px in pictures of "
+            f"{found[1]} px; put the CLIP of the training there"
+        )
 
 
 def without_clip(entries: dict[str, Any], clip: OpenAICLIP, published: Published) -> dict[str, Any]:
