@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from minidalle2.bridge import peer
 from minidalle2.bridge.checkpoint import read_checkpoint
+from minidalle2.bridge.clip_files import MARKS as CLIP_MARKS
 from minidalle2.bridge.clip_files import load_clip
 from minidalle2.bridge.decoder import MARKS as DECODER_MARKS
 from minidalle2.bridge.decoder import averaged
@@ -29,7 +30,7 @@ from minidalle2.bridge.state_dict import find_network
 from minidalle2.storage.checkpoints import CheckpointError
 
 WEIGHTS = tiny_clip().state_dict()
-NAME = "ln_final.weight"  # a tensor with which the tests recognise a CLIP
+NAME, MARK = CLIP_MARKS[1], CLIP_MARKS[0]  # tensors by which a CLIP is found
 
 
 def write(folder: Path, saved: object, name: str = "weights.pt") -> Path:
@@ -85,6 +86,10 @@ LIGHTNING = {
         {"model": other(2), "ema_state_dict": below("module.")},
         {"model": other(2), "model_ema": WEIGHTS, "ema": {"copy": WEIGHTS}},
         {"ema": below("ema_model.") | below("online_model.", other(2)) | {"step": torch.tensor(1)}},
+        {
+            "model": WEIGHTS | {NAME: torch.ones(64)},
+            "ema": {NAME: WEIGHTS[NAME], MARK: WEIGHTS[MARK]},
+        },
         {"checkpoint": {"trainer": {"net": {"state_dict": WEIGHTS}}}, "state_dict": None},
         [WEIGHTS],
         below("module."),
@@ -151,6 +156,11 @@ def test_the_format_of_torch_before_1_6(tmp_path):
     write(tmp_path, {})
     torch.save({"model": WEIGHTS}, tmp_path / "weights.pt", _use_new_zipfile_serialization=False)
     assert torch.equal(load_clip(tmp_path).state_dict()[NAME], WEIGHTS[NAME])
+    whole = (tmp_path / "weights.pt").read_bytes()
+    for length in (100, 5000, len(whole) - 50):
+        (tmp_path / "weights.pt").write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match="can't be read .*; download it again"):
+            load_clip(tmp_path)
     saved = {"model": WEIGHTS, "args": Namespace()}
     torch.save(saved, tmp_path / "weights.pt", _use_new_zipfile_serialization=False)
     with pytest.raises(CheckpointError, match="before 1.6, and contains an object of .*Namespace"):

@@ -5,7 +5,6 @@ split into parts. It can contain a state dict only, or the whole state of a trai
 a file decides how it is read, not its suffix. No code in a file is ever run.
 """
 
-import pickle
 import re
 import warnings
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from minidalle2.storage.checkpoints import CheckpointError
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 PART = re.compile(r"(.+)-(\d+)-of-(\d+)\.\w+")  # model-00001-of-00002.safetensors
+OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # begins files of torch before 1.6
 # The first bytes of files that are no weights of torch, what they are, and what to do.
 FOREIGN = {
     b"version https://git-lfs": ("a pointer of Git LFS and not the weights", "run `git lfs pull`"),
@@ -133,7 +133,7 @@ def explained(error: Exception, start: bytes) -> tuple[str, str]:
             f"it has the format of torch before 1.6, and contains an object of {unknown[1]}",
             "where this class is installed, load it and save its state dict again with torch.save",
         )
-    if isinstance(error, pickle.UnpicklingError | RuntimeError) and start.startswith(b"\x80"):
+    if start.startswith(b"\x80") and not start.startswith(OLD_TORCH):
         return (
             "it is a pickle, but not of torch.save",
             "load it where you trust it, and save its state dict with torch.save",

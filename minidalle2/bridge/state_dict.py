@@ -23,6 +23,7 @@ WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 def find_network(published: Published, marks: tuple[str, ...], what: str) -> dict[str, Any]:
     """The entries of a network in a checkpoint, without prefix. Moving averages are preferred.
 
+    Tensors that an average lacks, such as buffers, come from the network beside the average.
     `marks` are names of tensors that each network of the kind `what` has. Entries can have values
     that are no tensors. Raises CheckpointError if there is no such network, or more than one.
     """
@@ -34,8 +35,11 @@ def find_network(published: Published, marks: tuple[str, ...], what: str) -> dic
     }
     found = distinct(found)
     averages = {where: entries for where, entries in found.items() if is_average(where)}
+    others = [entries for where, entries in found.items() if where not in averages]
     if len(averages) == 1:
         found = averages
+        if len(others) == 1:
+            found = {where: completed(entries, others[0]) for where, entries in averages.items()}
     if not found:
         raise CheckpointError(f"{published.path} {recognised(published.content, groups, what)}")
     if len(found) > 1:
@@ -91,6 +95,12 @@ def is_average(where: str) -> bool:
     """Whether the keys and prefixes of a network say that it is a moving average."""
     words = where.replace("/", ".").replace("_", ".").split(".")
     return "ema" in words and "online" not in words
+
+
+def completed(average: dict[str, Any], network: dict[str, Any]) -> dict[str, Any]:
+    """A moving average, with what it lacks of its network. Other networks add nothing to it."""
+    tensors = {name: value for name, value in average.items() if isinstance(value, Tensor)}
+    return network | tensors if set(tensors) <= set(network) else average
 
 
 def distinct(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
