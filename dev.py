@@ -26,8 +26,10 @@ PROMPTS = [
     "a sign that says star",
 ]
 # All tests of a file run in the same process, because they share fixtures. If a test kills its
-# process, one new process continues. If the new process is killed, too, the run ends.
-TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile", "--max-worker-restart", "1"]
+# process, one new process continues. If the new process is killed, too, the run ends. The files
+# start in the order of tests/conftest.py.
+TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+TWO_AT_A_TIME += ["--max-worker-restart", "1"]
 COMMANDS = """\
   python dev.py demo [PROMPT ...]    draw some prompts, or your own, into the folder outputs/
   python dev.py test [PYTEST ARGS]   run all tests, two at a time (-n 0: one at a time)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from torch import nn
 
 from minidalle2.scale import loop as scale_loop
 from minidalle2.storage.checkpoints import CheckpointError, read_tensors, write_tensors
-from minidalle2.training import run
+from minidalle2.training import run, stages
 from minidalle2.training.jobs import Job
 from minidalle2.training.loop import fit
 from minidalle2.training.recipe import Recipe, learning_rate
@@ -247,14 +248,20 @@ def test_minutes_are_divided_in_the_laptop_proportions():
     assert shares["decoder"] > shares["clip"] > shares["upsampler64"]
 
 
+@pytest.mark.parametrize(("total", "sheets"), [(4, 1), (50, 2), (2_001, 8)])
+def test_sheets_are_spread_over_a_training(total, sheets):
+    drawn = [step for step in range(1, total + 1) if stages.sheet_is_due(step, total)]
+    assert len(drawn) == sheets and drawn[-1] == total
+    gaps = {b - a for a, b in pairwise([0, *drawn])}
+    assert max(gaps) - min(gaps) <= 1
+
+
 def test_smoke_profile_trains_all_stages_that_then_draw(tmp_path, monkeypatch):
     """Every stage that the world has, four steps each, from nothing to a picture."""
     from minidalle2.dalle2 import DALLE2
-    from minidalle2.training import stages
 
     monkeypatch.setattr(stages, "EMBEDDED", 1_000)
     monkeypatch.setattr(stages, "CAPTIONS", 500)
-    monkeypatch.setattr(stages, "SHEETS", 1)  # they are most of so short a training
     for stage in STAGES:
         if stage == "image_tower":  # the shapes' only one is of convolutions from the start
             continue

@@ -266,7 +266,6 @@ def test_a_folder_trains_and_draws(worlds, tmp_path, monkeypatch):
     """Every stage, four steps each, from nothing to a picture. Captions may be too long."""
     monkeypatch.setattr(stages, "EMBEDDED", 1_000)
     monkeypatch.setattr(stages, "CAPTIONS", 500)
-    monkeypatch.setattr(stages, "SHEETS", 1)
     world = worlds["folder"]
     monkeypatch.setattr(Tokenizer, "train", partial(Tokenizer.train, context_length=8))
     monkeypatch.setattr(world, "captioned", long_captions(world.captioned))

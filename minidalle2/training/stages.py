@@ -49,6 +49,7 @@ STAGES = (*dict.fromkeys((*ALL, "judge", *PRIOR_STAGES, "glide", "image_tower"))
 CAPTIONS = 20_000  # for the tokenizer
 EMBEDDED = 120_000  # pictures and captions for a prior; more in a long training
 SHEETS = 8  # sample sheets over a training
+STEPS_OF_A_SHEET = 20  # a shorter training draws fewer sheets, because a sheet costs some steps
 
 
 @dataclass
@@ -126,8 +127,14 @@ def with_sheets(steps: Iterator[Step], job: AnyJob, folder: Path) -> Iterator[St
     with closing(steps):  # so that the weights are saved before an error in a sheet is reported
         for step in steps:
             yield step
-            if job.sheet and step.step % max(1, step.total // SHEETS) == 0:
+            if job.sheet and sheet_is_due(step.step, step.total):
                 save_sheet(job.sheet(step.average), folder / "samples" / f"{step.step:06}.png")
+
+
+def sheet_is_due(step: int, total: int) -> bool:
+    """Whether a sheet is drawn after this step. The last step always draws one."""
+    sheets = min(SHEETS, max(1, total // STEPS_OF_A_SHEET))
+    return step * sheets // total > (step - 1) * sheets // total
 
 
 def save_sheet(pictures: Tensor, path: Path) -> None:
