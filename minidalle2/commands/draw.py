@@ -61,7 +61,7 @@ def read_prompts(given: list[str], file: Path | None) -> list[str]:
     prompts = list(given)
     if file is not None:
         try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            lines = file.read_text(encoding="utf-8-sig").split("\n")  # U+2028 ends no line
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"the prompts file {file} is no UTF-8 text; save it as UTF-8"

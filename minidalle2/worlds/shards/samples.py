@@ -1,27 +1,31 @@
 """A tar file → the positions of its samples, in WebDataset's convention.
 
 The files of a sample are adjacent, and their paths are equal up to the first dot of the file name:
-`a/0001.jpg`, `a/0001.txt`. A picture is a .png, .jpg, .jpeg or .webp file. Its caption is the .txt
-file, or else the "text" or "caption" in the .json file. Other files and links are ignored.
-
-A tar file is read header by header, so its size does not matter. Nothing is unpacked. A name in a
-tar file is used as a label only, never as a path.
+`a/0001.jpg`, `a/0001.txt`. The rest of the name is the extension. A picture is a .png, .jpg, .jpeg
+or .webp file. Its caption is the .txt file, or else the "text" or "caption" in the .json file.
+Files whose name has no dot, or begins with a dot, are ignored.
 """
 
-import json
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
-from minidalle2.worlds.folder.metadata import Report
+from minidalle2.worlds.captions import MOST, BadCaption, caption_of_row, checked, object_in
+from minidalle2.worlds.folder.formats import PICTURES as ALL_PICTURES
+from minidalle2.worlds.folder.world import MOST_BYTES, TOO_LARGE
+from minidalle2.worlds.report import Report
+from minidalle2.worlds.shards.members import BrokenShard, Member, members
+
+__all__ = ["BadCaption", "BrokenShard", "caption_of", "read", "samples"]
 
 PICTURES = ("png", "jpg", "jpeg", "webp")
 CAPTIONS = ("txt", "json")  # the first one that a sample has is used
-KEYS = ("text", "caption")  # of .json; the first one is used
-MOST_CAPTION = 1 << 20  # bytes; a larger file is not a caption
+NO_PICTURE, NO_CAPTION = "without a picture", "without a caption"
+LINKS = "pack the files themselves: tar --dereference --hard-dereference"
+FIRST_DOT = "a key ends at the first dot; use no other dot in a file name: 22_05.jpg for 22.05.jpg"
+APART = "a picture and its caption must be adjacent: tar --sort=name"
 
 
 @dataclass
@@ -31,6 +35,7 @@ class Piece:
     extension: str
     offset: int
     size: int
+    link: bool = False
 
 
 @dataclass
@@ -42,12 +47,12 @@ class Sample:
     caption: Piece
 
 
-class BadCaption(ValueError):
-    """A caption that can't be used. The message is the entry in the summary."""
+class _BadSample(ValueError):
+    """A sample that can't be used. `end` is added to its key in the summary."""
 
-
-class BrokenShard(ValueError):
-    """A tar file that can't be read to its end. The message contains its path."""
+    def __init__(self, problem: str, remedy: str, end: str = ""):
+        super().__init__(problem)
+        self.problem, self.remedy, self.end = problem, remedy, end
 
 
 def samples(path: Path, report: Report) -> Iterator[Sample]:
@@ -55,69 +60,124 @@ def samples(path: Path, report: Report) -> Iterator[Sample]:
 
     Raises BrokenShard, a ValueError, for a broken tar file.
     """
+    halves: dict[str, list[_BadSample]] = {}  # samples without a picture or without a caption
     with open(path, "rb") as file:
-        for key, group in groupby(_pieces(path), lambda named: named[0]):
-            pieces: dict[str, Piece] = {}
-            for _, piece in group:
-                if piece.extension in (*PICTURES, *CAPTIONS):
-                    pieces.setdefault(piece.extension, piece)
-            if not pieces:
+        for key, group in groupby(_pieces(path, report), lambda named: named[0]):
+            pieces = [piece for _, piece in group]
+            whole = _is_whole(pieces)
+            for piece in _dotted(pieces, whole):
+                name = f"{path.name}/{key}.{piece.extension}"
+                report.note("with a second dot in its name", name, FIRST_DOT)
+            if not whole and any("." in piece.extension for piece in pieces):
                 continue
-            picture = next((pieces[e] for e in PICTURES if e in pieces), None)
-            caption = next((pieces[e] for e in CAPTIONS if e in pieces), None)
-            problem = _problem(file, picture, caption)
-            if problem:
-                report.note(problem, f"{path.name}/{key}")
-            else:
-                yield Sample(key, picture, caption)
+            try:
+                yield _sample(file, key, pieces)
+            except _BadSample as bad:
+                if bad.problem in (NO_PICTURE, NO_CAPTION):
+                    halves.setdefault(key, []).append(bad)
+                else:
+                    report.note(bad.problem, f"{path.name}/{key}{bad.end}", bad.remedy)
+    for key, bad in halves.items():
+        if len({half.problem for half in bad}) > 1:
+            report.note("whose files lie apart", f"{path.name}/{key}", APART)
+        else:
+            for half in bad:
+                report.note(half.problem, f"{path.name}/{key}", half.remedy)
 
 
-def _problem(file: BinaryIO, picture: Piece | None, caption: Piece | None) -> str:
-    """Why a sample can't be used; '' if it can be used."""
-    if picture is None:
-        return "without a picture"
-    if caption is None:
-        return "without a caption"
+def _is_whole(pieces: list[Piece]) -> bool:
+    extensions = {piece.extension for piece in pieces}
+    return bool(extensions & {*PICTURES}) and bool(extensions & {*CAPTIONS})
+
+
+def _dotted(pieces: list[Piece], whole: bool) -> list[Piece]:
+    """The pictures of samples that were meant to have a dot in their key.
+
+    In a sample that is complete without them, `10.seg.png` is a further picture of sample 10 unless
+    there is a `10.seg.txt`, too.
+    """
+    dotted = [piece for piece in pieces if "." in piece.extension]
+    stems = {
+        stem
+        for stem, _, last in (piece.extension.rpartition(".") for piece in dotted)
+        if last in CAPTIONS
+    }
+    pictures = []
+    for piece in dotted:
+        stem, _, last = piece.extension.rpartition(".")
+        if last in PICTURES and (not whole or stem in stems):
+            pictures.append(piece)
+    return pictures if pictures or whole else dotted
+
+
+def _sample(file: BinaryIO, key: str, pieces: list[Piece]) -> Sample:
+    """Raises _BadSample if the files are no complete sample."""
+    pictures = [piece for piece in pieces if piece.extension in PICTURES]
+    captions = [piece for piece in pieces if piece.extension in CAPTIONS]
+    _check_links(pictures, captions)
+    _check_number(pictures, captions)
+    others = list(dict.fromkeys(f".{piece.extension}" for piece in pieces if piece not in captions))
+    unread = next((other for other in others if other in ALL_PICTURES), None)
+    if not pictures and unread:
+        remedy = f"{unread} is not read; convert the pictures to PNG, JPEG or WebP"
+        raise _BadSample("with a picture in a format that is not read from tar files", remedy)
+    if not pictures and not captions:
+        remedy = f"{', '.join(others)}: only .png, .jpg, .jpeg, .webp, .txt and .json are read"
+        raise _BadSample("with neither a picture nor a caption", remedy)
+    if not pictures:
+        remedy = (
+            "put a .png, .jpg, .jpeg or .webp file of the same name directly before the caption"
+        )
+        raise _BadSample(NO_PICTURE, remedy)
+    if not captions:
+        remedy = "put a .txt or .json file of the same name directly after the picture"
+        raise _BadSample(NO_CAPTION, remedy)
+    picture, caption = pictures[0], min(captions, key=lambda c: CAPTIONS.index(c.extension))
+    if not picture.size:
+        raise _BadSample("with an empty file as its picture", "write or download it again")
+    if picture.size > MOST_BYTES:
+        raise _BadSample(*TOO_LARGE)
     try:
         caption_of(read(file, caption), caption.extension)
     except BadCaption as error:
-        return str(error)
-    return ""
+        raise _BadSample(error.problem, error.remedy) from error
+    return Sample(key, picture, caption)
+
+
+def _check_links(pictures: list[Piece], captions: list[Piece]) -> None:
+    for pieces, problem in ((pictures, NO_PICTURE), (captions, NO_CAPTION)):
+        for piece in pieces:
+            if piece.link:
+                raise _BadSample(f"{problem} because it is a link", LINKS, f".{piece.extension}")
+
+
+def _check_number(pictures: list[Piece], captions: list[Piece]) -> None:
+    """Raises _BadSample if it is not clear which picture and which caption belong together."""
+    names = [piece.extension for piece in (*pictures, *captions)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        remedy = "it is not clear which one is meant; give each sample a name of its own"
+        raise _BadSample("with two files of the same name", remedy, f".{twice}")
+    if len(pictures) > 1:
+        found = " and ".join(f".{piece.extension}" for piece in pictures[:2])
+        remedy = f"it has {found}; give each picture a name and a caption of its own"
+        raise _BadSample("with more than one picture", remedy)
 
 
 def caption_of(data: bytes, extension: str) -> str:
     """The content of a caption file → its text. Raises BadCaption."""
-    if len(data) > MOST_CAPTION:
-        raise BadCaption("with a caption that is far too long")
-    try:
-        text = data.decode("utf-8-sig")
-        text = _text_in(text) if extension == "json" else text
-        text.encode()  # JSON can contain half of a surrogate pair
-    except UnicodeError as error:
-        raise BadCaption("with a caption that is not Unicode text") from error
-    if not " ".join(text.split()).rstrip(". "):
-        raise BadCaption("with an empty caption")
-    return text
-
-
-def _text_in(written: str) -> str:
-    """JSON → its "text" or "caption". Raises BadCaption."""
-    try:
-        facts = json.loads(written)
-    except (ValueError, RecursionError) as error:
-        raise BadCaption("with broken JSON") from error
-    found = [facts[key] for key in KEYS if key in facts] if isinstance(facts, dict) else []
-    if not found or not isinstance(found[0], str):
-        raise BadCaption("without a caption")
-    return found[0]
+    text = data.decode("utf-8-sig", "surrogateescape")
+    if len(data) > MOST or extension != "json":
+        return checked(text)
+    return caption_of_row(object_in(text))
 
 
 def read(file: BinaryIO, piece: Piece) -> bytes:
-    """The bytes of a piece. Of a caption, at most MOST_CAPTION + 1 bytes are read.
+    """The bytes of a piece. Of a caption, a few bytes more than the longest caption are read.
 
     Raises ValueError if the file ends before.
     """
-    most = MOST_CAPTION + 1 if piece.extension in CAPTIONS else piece.size
+    most = MOST + 9 if piece.extension in CAPTIONS else piece.size
     file.seek(piece.offset)
     data = file.read(min(piece.size, most))
     if len(data) < min(piece.size, most):
@@ -127,35 +187,16 @@ def read(file: BinaryIO, piece: Piece) -> bytes:
     return data
 
 
-def _pieces(path: Path) -> Iterator[tuple[str, Piece]]:
-    """Yields the key of the sample and the position for each regular file in a tar file."""
-    for name, offset, size in _members(path):
-        folder, slash, base = name.rpartition("/")
-        stem, _, extension = base.partition(".")
-        if stem:
-            yield folder + slash + stem, Piece(extension.lower(), offset, size)
+def _pieces(path: Path, report: Report) -> Iterator[tuple[str, Piece]]:
+    """Yields the key of the sample and the position for each file in a tar file."""
+    for member in members(path, report):
+        key, extension = split(member)
+        if extension:
+            yield key, Piece(extension, member.offset, member.size, member.link)
 
 
-def _members(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Yields (name, offset, size) for each regular file. Raises BrokenShard for a broken tar file.
-
-    A tar file without a proper end is broken, because an incomplete download looks like that.
-    Python's tarfile module alone would accept most such files as complete. For damaged sizes and
-    names it raises other errors than its own, too.
-    """
-    length, end = path.stat().st_size, 0
-    try:
-        with tarfile.open(path, "r:") as tar:
-            while member := tar.next():
-                tar.members.clear()  # otherwise this list grows with the file
-                start, end = end, tar.offset  # offset of the next header
-                if not start < end <= length:
-                    raise tarfile.ReadError("the next header is beyond the end or not ahead")
-                if member.isreg() and not member.issparse():
-                    yield member.name, member.offset_data, member.size
-            tar.fileobj.seek(tar.offset)
-            if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("the end of the archive is missing")
-    except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
-        broken = f"cut off or broken (it has {length:,} bytes)"
-        raise BrokenShard(f"{path} is {broken if end else 'not a plain tar file'}") from error
+def split(member: Member) -> tuple[str, str]:
+    """→ the key of the sample, and the extension in lower case or '' for a file to ignore."""
+    folder, slash, base = member.name.rpartition("/")
+    stem, _, extension = base.partition(".")
+    return folder + slash + stem, extension.lower() if stem else ""

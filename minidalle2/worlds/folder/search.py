@@ -1,0 +1,44 @@
+"""A folder → its metadata and its pictures, and the metadata that is not read."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from minidalle2.worlds.folder.formats import PICTURES
+
+METADATA = ("metadata.jsonl", "metadata.csv")  # the first one in a folder is used
+
+
+@dataclass
+class Found:
+    """The files below a folder, as paths relative to it with slashes."""
+
+    used: list[str]  # metadata, in the order in which it is read
+    unused: dict[str, tuple[str, str]]  # other metadata → why it is not read, and the remedy
+    pictures: list[str]
+
+
+def find(root: Path) -> Found:
+    """Searches all folders below root once."""
+    files = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    used, unused, pictures = [], {}, []
+    for file in sorted(files, key=lambda file: (file.count("/") > 0, file.split("/"))):
+        path, base = PurePosixPath(file), file.rpartition("/")[2]
+        if path.suffix.lower() in PICTURES:
+            pictures.append(file)
+        elif file.count("/") > 1 and base in METADATA:
+            remedy = f"open {root / path.parent} by itself, or move its lines to {root}"
+            unused[file] = "not read because it is more than one folder down", remedy
+        elif file.count("/") <= 1 and base in METADATA:
+            used.append(file)
+        elif path.suffix.lower() == ".tar" and file == base:
+            unused[file] = "not read because it is a tar file", f"open {root / file} by itself"
+        elif path.stem.lower() == "metadata":
+            remedy = "save it as metadata.jsonl or metadata.csv"
+            unused[file] = "not read because of its name", remedy
+    for file in [file for file in used if file.endswith(".csv")]:
+        better = file[: -len("csv")] + "jsonl"
+        if better in used:
+            used.remove(file)
+            remedy = "put all lines into one of the two files"
+            unused[file] = "not read because metadata.jsonl is beside it", remedy
+    return Found(used, unused, sorted(pictures))
