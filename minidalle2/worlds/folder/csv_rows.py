@@ -120,16 +120,14 @@ def _check_swallowed(text: str, at: int, end: int, columns: list[str]) -> None:
 
 
 def _looks_like_a_row(line: str, columns: list[str]) -> bool:
-    """Whether a line alone has all columns, and a picture's name that no quote comes before."""
-    try:
-        fields, _ = _row(line, 0)
-    except _Malformed:
+    """Whether a line has all columns, and a picture's name that no quote comes before."""
+    head, quote, _ = line.partition('"')
+    fields = head.split(",")
+    if "file_name" not in columns or (not quote and len(fields) != len(columns)):
         return False
-    if len(fields) != len(columns) or "file_name" not in columns:
-        return False
-    place = columns.index("file_name")
-    plain = not any('"' in field for field in fields[: place + 1])
-    return plain and PurePosixPath(fields[place].lower()).suffix in PICTURES
+    whole = fields[:-1] if quote else fields  # the last field goes on behind the quote
+    name = "".join(whole[columns.index("file_name") :][:1])
+    return PurePosixPath(name.lower()).suffix in PICTURES
 
 
 def _end_of_line(text: str, at: int) -> int:

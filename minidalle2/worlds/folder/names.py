@@ -44,7 +44,8 @@ def by_folded(files: Iterable[str]) -> dict[str, list[str]]:
 
 def folded(name: str) -> str:
     """The same for all names that differ only in normal form, upper/lower case or slashes."""
-    composed = unicodedata.normalize("NFC", name.replace("\\", "/"))
+    path = PurePosixPath(name.replace("\\", "/")).as_posix()  # without ./
+    composed = unicodedata.normalize("NFC", path)
     return unicodedata.normalize("NFC", composed.casefold())
 
 

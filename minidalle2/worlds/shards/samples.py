@@ -20,6 +20,7 @@ from minidalle2.worlds.shards.members import BrokenShard, Member, members
 
 __all__ = ["BadCaption", "BrokenShard", "caption_of", "read", "samples"]
 
+MOST_READ = 16 * MOST  # bytes of a caption's file; JSON can have other keys and escapes
 PICTURES = ("png", "jpg", "jpeg", "webp")
 CAPTIONS = ("txt", "json")  # the first one that a sample has is used
 NO_PICTURE, NO_CAPTION = "without a picture", "without a caption"
@@ -167,17 +168,17 @@ def _check_number(pictures: list[Piece], captions: list[Piece]) -> None:
 def caption_of(data: bytes, extension: str) -> str:
     """The content of a caption file → its text. Raises BadCaption."""
     text = data.decode("utf-8-sig", "surrogateescape")
-    if len(data) > MOST or extension != "json":
+    if len(data) > MOST_READ or extension != "json":
         return checked(text)
     return caption_of_row(object_in(text))
 
 
 def read(file: BinaryIO, piece: Piece) -> bytes:
-    """The bytes of a piece. Of a caption, a few bytes more than the longest caption are read.
+    """The bytes of a piece. Of a caption, at most MOST_READ + 1 bytes are read.
 
     Raises ValueError if the file ends before.
     """
-    most = MOST + 9 if piece.extension in CAPTIONS else piece.size
+    most = MOST_READ + 1 if piece.extension in CAPTIONS else piece.size
     file.seek(piece.offset)
     data = file.read(min(piece.size, most))
     if len(data) < min(piece.size, most):
