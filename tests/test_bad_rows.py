@@ -298,13 +298,14 @@ def test_only_metadata_that_is_not_read(tmp_path):
 
 def test_what_lies_beside_the_metadata_is_named(tmp_path):
     with_files(tmp_path, ["0.png"], ["0.png"])
-    for other in ("metadata.csv", "metadata.parquet", "000.tar"):
+    for other in ("metadata.csv", "metadata.parquet", "000.tar", "more.zip"):
         (tmp_path / other).write_text("file_name,text\n0.png,other\n")
     report = Report()
     assert read_metadata(tmp_path, report) == {"0.png": "text 0"}
     said = str(report)
     assert "1 not read because metadata.jsonl is beside it (metadata.csv): put all" in said
     assert "1 not read because of its name (metadata.parquet): save it as" in said
+    assert "1 not read because it is packed (more.zip): unpack it" in said
     assert "1 not read because it is a tar file (000.tar): open" in said
 
 

@@ -253,7 +253,7 @@ def test_a_damaged_header_costs_one_sample(shards, opened, where):
     path.write_bytes(data)
     world = opened(shards)
     assert sum(world._index.count(split) for split in ("train", "held_out")) == 119
-    assert f"1 with a damaged header (001.tar at byte {start:,}): its file" in world.summary
+    assert f"1 with a damaged header (001.tar at byte {start:,}): what lies there" in world.summary
     assert "1 without a caption (001.tar/00060)" in world.summary
 
 

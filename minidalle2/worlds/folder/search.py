@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from minidalle2.worlds.archives import PACKED
 from minidalle2.worlds.folder.formats import PICTURES
 
 METADATA = ("metadata.jsonl", "metadata.csv")  # the first one in a folder is used
@@ -32,6 +33,8 @@ def find(root: Path) -> Found:
             used.append(file)
         elif path.suffix.lower() == ".tar" and file == base:
             unused[file] = "not read because it is a tar file", f"open {root / file} by itself"
+        elif path.suffix.lower() in PACKED:
+            unused[file] = "not read because it is packed", "unpack it"
         elif path.stem.lower() == "metadata":
             remedy = "save it as metadata.jsonl or metadata.csv"
             unused[file] = "not read because of its name", remedy

@@ -15,6 +15,7 @@ from minidalle2.worlds.report import Report
 
 AT_ONCE = 1 << 20  # bytes that are searched at a time for the next header
 CHECKSUM = slice(148, 156)  # of a header: the sum of its bytes, with spaces in these places
+NAMING = b"LKxgX"  # types of headers that are followed by the header they belong to
 MAGIC = slice(257, 262)  # a header of every present tar format has b"ustar" there
 
 
@@ -44,7 +45,7 @@ def members(path: Path, report: Report) -> Iterator[Member]:
     try:
         with tarfile.open(path, "r:") as tar:
             while True:
-                while member := tar.next():
+                while member := _next(tar):
                     tar.members.clear()  # otherwise this list grows with the file
                     start, end = end, tar.offset  # offset of the next header
                     if not start < end <= length or _stored_size(tar.fileobj, member) < 0:
@@ -54,11 +55,9 @@ def members(path: Path, report: Report) -> Iterator[Member]:
                         yield Member(member.name, member.offset_data, member.size, link)
                 if _ends(tar.fileobj, tar.offset):
                     return
-                broken = tar.offset
-                if not _damaged(tar.fileobj, broken):
-                    raise tarfile.ReadError("the end of the archive is missing")
+                broken = _damaged_header(tar.fileobj, tar.offset)
                 tar.offset = end = _next_header(tar.fileobj, broken + BLOCKSIZE)
-                remedy = "its file in the tar file is lost; download or write the tar file again"
+                remedy = "what lies there is lost; download or write the tar file again"
                 report.note("with a damaged header", f"{path.name} at byte {broken:,}", remedy)
     except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
         broken = f"cut off or broken (it has {length:,} bytes)"
@@ -79,14 +78,34 @@ def _ends(file: BinaryIO, offset: int) -> bool:
     return file.read(BLOCKSIZE) == bytes(BLOCKSIZE)
 
 
-def _damaged(file: BinaryIO, offset: int) -> bool:
-    """Whether there is a block with a wrong checksum, which is damaged and not only strange."""
-    file.seek(offset)
-    block = file.read(BLOCKSIZE)
-    stored = block[CHECKSUM]
-    digits = stored.strip(b"\0 ")
-    right = digits.isdigit() and int(digits, 8) == sum(block) - sum(stored) + 8 * ord(" ")
-    return len(block) == BLOCKSIZE and not right
+def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    """The next member, or None at the end and before a damaged header."""
+    start = tar.offset
+    try:
+        return tar.next()
+    except tarfile.ReadError:  # the name of a member can have a header of its own
+        if not start or tar.offset != start:
+            raise
+        return None
+
+
+def _damaged_header(file: BinaryIO, offset: int) -> int:
+    """The position of a header with a wrong checksum, at `offset` or behind headers for its name.
+
+    Raises ReadError if the checksum is right. Then the header is not damaged but wrong.
+    """
+    while True:
+        file.seek(offset)
+        block = file.read(BLOCKSIZE)
+        stored = block[CHECKSUM]
+        digits = stored.strip(b"\0 ")
+        right = digits.isdigit() and int(digits, 8) == sum(block) - sum(stored) + 8 * ord(" ")
+        if len(block) == BLOCKSIZE and not right:
+            return offset
+        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        if header.type not in NAMING or header.size < 0:
+            raise tarfile.ReadError("the end of the archive is missing")
+        offset += BLOCKSIZE + -(-header.size // BLOCKSIZE) * BLOCKSIZE
 
 
 def _next_header(file: BinaryIO, offset: int) -> int:

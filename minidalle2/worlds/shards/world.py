@@ -21,7 +21,7 @@ from minidalle2.unclip import Sampling
 from minidalle2.worlds.folder.world import GROUP, LETTERS, PASSES, SPLITS
 from minidalle2.worlds.report import Report
 from minidalle2.worlds.shards.index import open_index
-from minidalle2.worlds.shards.names import label, shards_of
+from minidalle2.worlds.shards.names import label, shards_of, unread
 from minidalle2.worlds.shards.samples import Piece, caption_of, read
 from minidalle2.worlds.stored import (
     CHUNK,
@@ -49,7 +49,10 @@ class Shards:
         paths = shards_of(name)
         self._index = open_index(name, paths, cache or cache_folder())
         train, held_out = (self._index.count(split) for split in SPLITS)
-        left_out = f"; left out: {self._index.report}" if self._index.report.problems else ""
+        report = self._index.report
+        for problem, file, remedy in unread(name):
+            report.note(problem, file, remedy)
+        left_out = f"; left out: {report}" if report.problems else ""
         if not train:
             raise ValueError(
                 f"the shards of {name} (tar files: {len(paths)}) have no sample to train on and "
