@@ -315,6 +315,7 @@ def test_a_table_that_is_no_table_costs_its_own_pictures_only(tmp_path):
     for content, said in (
         ("name;text\n0.png;x", "not read because it has the columns name;text (b/metadata.csv): "),
         ("file_name,text,text\n0.png,x,y", "not read because it has a column twice"),
+        ("file_name, text\n0.png,x", 'has the columns file_name, " text" (b/metadata.csv)'),
         ('file_name,"text\n0.png,x', "not read because it begins with a line with a quote that"),
         ("", "not read because it has the columns (none)"),
     ):

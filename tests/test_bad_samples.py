@@ -42,9 +42,9 @@ DOT = "with a second dot in its name"
     ("files", "keys", "said"),
     [
         (sample("22.05") + sample("22.06"), [], f"2 {DOT} (a.tar/22.05.png, a.tar/22.06.png): "),
-        (sample("s", "input.jpg outputs.txt"), [], f"1 {DOT} (a.tar/s.input.jpg): a key ends"),
-        (sample("s", "jpg out.txt"), [], f"1 {DOT} (a.tar/s.out.txt): a key ends"),
-        (sample("s", "in.jpg txt"), [], f"1 {DOT} (a.tar/s.in.jpg): a key ends"),
+        (sample("s", "input.jpg outputs.txt"), [], f"1 {DOT} (a.tar/s.input.jpg): the name of"),
+        (sample("s", "jpg out.txt"), [], f"1 {DOT} (a.tar/s.out.txt): the name of"),
+        (sample("s", "in.jpg txt"), [], f"1 {DOT} (a.tar/s.in.jpg): the name of"),
         (sample("22") + sample("22.05") + sample("9"), ["22", "9"], f"1 {DOT} (a.tar/22.05.png)"),
         (sample("22.05") + sample("22"), ["22"], f"1 {DOT} (a.tar/22.05.png)"),
         (sample("s", "png seg.png txt depth.png"), ["s"], ""),  # further pictures of a sample

@@ -2,9 +2,10 @@
 
 EXIF data, colour profiles and texts do not change the pixels here, but a fault in them makes Pillow
 refuse the whole file. So Pillow gets only the parts that it needs for the pixels. This is done for
-PNG, JPEG, WebP and TIFF. Other files are returned as they are.
+PNG, JPEG, WebP, AVIF and TIFF. Other files are returned as they are.
 """
 
+import re
 import zlib
 from contextlib import suppress
 
@@ -16,6 +17,9 @@ PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 MOST_TEXT = 1 << 20  # bytes of a compressed text that are read
 WEBP_METADATA = (b"EXIF", b"XMP ", b"ICCP")
 WEBP_FLAGS = 0b00101100  # they say that there is a profile, EXIF or XMP
+# EXIF and XMP in an AVIF's list of its parts. Decoders skip parts of other types. The orientation
+# has a part of its own, which Pillow turns into EXIF data.
+AVIF_METADATA = re.compile(rb"(infe\x02.{7})(?:Exif|mime)", re.DOTALL)
 # Size, bits, compression, colours, position of the strips or tiles, predictor, colour map, samples.
 TIFF_PIXELS = {*range(254, 267), 273, 277, 278, 279, 284, 292, 293, 317, 320, *range(322, 326), 332}
 TIFF_PIXELS |= {336, 338, 339, 340, 341, 347, *range(512, 522), 529, 530, 531, 532, 50674}
@@ -29,6 +33,8 @@ def bare(data: bytes) -> tuple[bytes, list[bytes]]:
         return _jpeg(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return _webp(data)
+    if data[4:8] == b"ftyp":
+        return AVIF_METADATA.sub(rb"\g<1>free", data, count=2), []
     if data.startswith((b"II", b"MM")):
         return _tiff(data)
     return data, []

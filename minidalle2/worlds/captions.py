@@ -91,4 +91,5 @@ def object_in(written: str) -> dict[str, object]:
 def keys_of(row: dict[str, object]) -> str:
     """'file_name, title': the keys of a row, for a message."""
     more = ", …" if len(row) > SHOWN else ""
-    return ", ".join(map(shown, list(row)[:SHOWN])) + more or "no key"
+    names = (f'"{key}"' if key != key.strip() else key for key in list(row)[:SHOWN])
+    return ", ".join(map(shown, names)) + more or "no key"

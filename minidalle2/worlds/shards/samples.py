@@ -25,7 +25,10 @@ PICTURES = ("png", "jpg", "jpeg", "webp")
 CAPTIONS = ("txt", "json")  # the first one that a sample has is used
 NO_PICTURE, NO_CAPTION = "without a picture", "without a caption"
 LINKS = "pack the files themselves: tar --dereference --hard-dereference"
-FIRST_DOT = "a key ends at the first dot; use no other dot in a file name: 22_05.jpg for 22.05.jpg"
+FIRST_DOT = (
+    "the name of a sample ends at the first dot; name its files alike, with one dot each, such as "
+    "22_05.jpg and 22_05.txt"
+)
 APART = "a picture and its caption must be adjacent: tar --sort=name"
 
 
