@@ -296,6 +296,37 @@ def test_only_metadata_that_is_not_read(tmp_path):
         read_metadata(tmp_path, Report())
 
 
+def test_other_captions_are_named_if_there_is_no_metadata(tmp_path):
+    with_files(tmp_path, ["a.png", "b.png"], [], "captions.csv")
+    for other in ("a.txt", "b.txt", "readme.txt"):
+        (tmp_path / other).write_text("a cat")
+    with pytest.raises(ValueError, match="no metadata.jsonl or metadata.csv") as error:
+        read_metadata(tmp_path, Report())
+    assert "1 not read because of its name (captions.csv): save it as metadata.j" in str(
+        error.value
+    )
+    said = "2 not read because it is a text beside a picture (a.txt, b.txt): pack the folder, and"
+    assert said in str(error.value)
+
+
+def test_a_table_that_cannot_be_opened(tmp_path, monkeypatch):
+    with_files(tmp_path, ["a.png"], ["a.png"])
+    with_files(tmp_path, ["b/b.png"], [], "b/metadata.jsonl")
+    opened = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.parent.name == "b":
+            raise PermissionError(13, "Permission denied")
+        return opened(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    report = Report()
+    assert list(read_metadata(tmp_path, report)) == ["a.png"]
+    assert "1 not read because it can't be read (Permission denied) (b/metadata.jsonl)" in str(
+        report
+    )
+
+
 def test_what_lies_beside_the_metadata_is_named(tmp_path):
     with_files(tmp_path, ["0.png"], ["0.png"])
     for other in ("metadata.csv", "metadata.parquet", "000.tar", "more.zip"):

@@ -47,6 +47,8 @@ DOT = "with a second dot in its name"
         (sample("s", "in.jpg txt"), [], f"1 {DOT} (a.tar/s.in.jpg): the name of"),
         (sample("22") + sample("22.05") + sample("9"), ["22", "9"], f"1 {DOT} (a.tar/22.05.png)"),
         (sample("22.05") + sample("22"), ["22"], f"1 {DOT} (a.tar/22.05.png)"),
+        (sample("s", "png seg.png a.npy"), [], "1 without a caption (a.tar/s): "),
+        (sample("s", "txt a.npy"), [], "1 without a picture (a.tar/s): "),
         (sample("s", "png seg.png txt depth.png"), ["s"], ""),  # further pictures of a sample
         (sample("a.b/1") + sample("a.b/2"), ["a.b/1", "a.b/2"], ""),  # a dot in a folder
     ],
@@ -83,6 +85,19 @@ def test_samples_whose_files_lie_apart(tmp_path):
     apart = "4 whose files lie apart (a.tar/1, a.tar/2, a.tar/3, …): a picture and its caption must"
     assert apart in report and "tar --sort=name" in report
     assert "1 without a caption (a.tar/0): put a .txt or .json file" in report
+
+
+@pytest.mark.parametrize(
+    ("picture_name", "caption_name"),
+    [("A", "a"), ("caf\u00e9", "cafe\u0301"), ("x\\1", "x/1"), ("X/É", "x\\e\u0301")],
+)
+def test_names_that_differ_only_in_spelling(tmp_path, picture_name, caption_name):
+    files = sample(picture_name, "png") + sample(caption_name, "txt") + sample("6")
+    found, report = read(tmp_path, files)
+    assert found == ["6"] and report == (
+        f"1 whose files are spelled differently (a.tar/{picture_name}): write upper and lower "
+        "case, accents and slashes alike in the names of both files"
+    )
 
 
 @pytest.mark.parametrize("form", ["tiff", "bmp", "gif", "jp2"])

@@ -79,7 +79,7 @@ def object_in(written: str) -> dict[str, object]:
             raise BadCaption("with bytes that are not UTF-8 text", "save it as UTF-8") from error
         raise BadCaption("with broken JSON", f"a JSON object such as {EXAMPLE} works") from error
     if not isinstance(pairs, _Pairs):
-        remedy = f"write one object for each picture, such as {EXAMPLE}"
+        remedy = f"write one object for each picture, in a line of its own: {EXAMPLE}"
         raise BadCaption("with JSON that is not an object", remedy)
     row = dict(pairs)
     if len(row) < len(pairs):

@@ -107,7 +107,9 @@ def _captions(
         spellings = by_folded(file for file in pictures if file not in named)
     for row in rows:
         if escapes(row.name):
-            remedy = "move the picture into the folder, and write its name without .. and drive"
+            remedy = (
+                "move it into the folder, and write its path relative to the metadata, without .."
+            )
             report.note("outside the folder", row.name, remedy)
             continue
         file = row.file or joined(row.place, row.name)

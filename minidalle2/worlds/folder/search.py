@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from minidalle2.worlds.archives import PACKED
 from minidalle2.worlds.folder.formats import PICTURES
 
+TABLES = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "xlsx")
 METADATA = ("metadata.jsonl", "metadata.csv")  # the first one in a folder is used
 
 
@@ -20,9 +21,10 @@ class Found:
 
 def find(root: Path) -> Found:
     """Searches all folders below root once."""
-    files = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    found = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    files = sorted(found, key=lambda file: (file.count("/") > 0, file.split("/")))
     used, unused, pictures = [], {}, []
-    for file in sorted(files, key=lambda file: (file.count("/") > 0, file.split("/"))):
+    for file in files:
         path, base = PurePosixPath(file), file.rpartition("/")[2]
         if path.suffix.lower() in PICTURES:
             pictures.append(file)
@@ -44,4 +46,23 @@ def find(root: Path) -> Found:
             used.remove(file)
             remedy = "put all lines into one of the two files"
             unused[file] = "not read because metadata.jsonl is beside it", remedy
+    if not used:
+        _add_others(files, set(pictures), root, unused)
     return Found(used, unused, sorted(pictures))
+
+
+def _add_others(
+    files: list[str], pictures: set[str], root: Path, unused: dict[str, tuple[str, str]]
+) -> None:
+    """Adds to `unused` what may be meant as captions in a folder without metadata."""
+    stems = {file.rpartition(".")[0] for file in pictures}
+    for file in files:
+        stem, _, extension = file.rpartition(".")
+        if extension.lower() == "txt" and stem in stems:
+            remedy = (
+                f"pack the folder, and open the tar file: tar --sort=name -cf pictures.tar {root}"
+            )
+            unused[file] = "not read because it is a text beside a picture", remedy
+        elif extension.lower() in TABLES and file.count("/") <= 1 and file not in unused:
+            remedy = "save it as metadata.jsonl or metadata.csv with file_name and text"
+            unused[file] = "not read because of its name", remedy

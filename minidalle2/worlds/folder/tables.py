@@ -29,7 +29,11 @@ def lines_of(path: Path) -> Iterator[Line | BadRow]:
 
     A byte that is not UTF-8 becomes half of a surrogate pair, so that only its row is affected.
     """
-    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    try:
+        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError as error:
+        fault = f"can't be read ({error.strerror})"
+        raise BadTable(path, fault, "check that you may read it") from error
     if "\0" in text[:4]:
         raise BadTable(path, "is not UTF-8 text", "save it as UTF-8")
     text = text.replace("\r\n", "\n").replace("\r", "\n")

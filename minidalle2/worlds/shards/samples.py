@@ -6,7 +6,7 @@ or .webp file. Its caption is the .txt file, or else the "text" or "caption" in 
 Files whose name has no dot, or begins with a dot, are ignored.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from minidalle2.worlds.captions import MOST, BadCaption, caption_of_row, checked, object_in
 from minidalle2.worlds.folder.formats import PICTURES as ALL_PICTURES
+from minidalle2.worlds.folder.names import folded
 from minidalle2.worlds.folder.world import MOST_BYTES, TOO_LARGE
 from minidalle2.worlds.report import Report
 from minidalle2.worlds.shards.members import BrokenShard, Member, members
@@ -29,6 +30,7 @@ FIRST_DOT = (
     "the name of a sample ends at the first dot; name its files alike, with one dot each, such as "
     "22_05.jpg and 22_05.txt"
 )
+ALIKE = "write upper and lower case, accents and slashes alike in the names of both files"
 APART = "a picture and its caption must be adjacent: tar --sort=name"
 
 
@@ -64,54 +66,58 @@ def samples(path: Path, report: Report) -> Iterator[Sample]:
 
     Raises BrokenShard, a ValueError, for a broken tar file.
     """
-    halves: dict[str, list[_BadSample]] = {}  # samples without a picture or without a caption
+    halves: dict[str, list[tuple[str, _BadSample]]] = {}  # without a picture or without a caption
     with open(path, "rb") as file:
         for key, group in groupby(_pieces(path, report), lambda named: named[0]):
             pieces = [piece for _, piece in group]
-            whole = _is_whole(pieces)
-            for piece in _dotted(pieces, whole):
+            dotted, whole = _dotted(pieces)
+            for piece in dotted:
                 name = f"{path.name}/{key}.{piece.extension}"
                 report.note("with a second dot in its name", name, FIRST_DOT)
-            if not whole and any("." in piece.extension for piece in pieces):
+            if dotted and not whole:
                 continue
             try:
                 yield _sample(file, key, pieces)
             except _BadSample as bad:
                 if bad.problem in (NO_PICTURE, NO_CAPTION):
-                    halves.setdefault(key, []).append(bad)
+                    halves.setdefault(folded(key), []).append((key, bad))
                 else:
                     report.note(bad.problem, f"{path.name}/{key}{bad.end}", bad.remedy)
-    for key, bad in halves.items():
-        if len({half.problem for half in bad}) > 1:
-            report.note("whose files lie apart", f"{path.name}/{key}", APART)
+    _note_halves(halves.values(), path.name, report)
+
+
+def _note_halves(
+    halves: Iterable[list[tuple[str, _BadSample]]], shard: str, report: Report
+) -> None:
+    """Notes pictures without a caption and captions without a picture, and those of one name."""
+    for alike in halves:
+        first = f"{shard}/{alike[0][0]}"
+        if len({bad.problem for _, bad in alike}) == 1:
+            for key, bad in alike:
+                report.note(bad.problem, f"{shard}/{key}", bad.remedy)
+        elif len({key for key, _ in alike}) == 1:
+            report.note("whose files lie apart", first, APART)
         else:
-            for half in bad:
-                report.note(half.problem, f"{path.name}/{key}", half.remedy)
+            report.note("whose files are spelled differently", first, ALIKE)
 
 
-def _is_whole(pieces: list[Piece]) -> bool:
-    extensions = {piece.extension for piece in pieces}
-    return bool(extensions & {*PICTURES}) and bool(extensions & {*CAPTIONS})
+def _dotted(pieces: list[Piece]) -> tuple[list[Piece], bool]:
+    """→ the files of samples that were meant to have a dot in their name, and whether the sample
+    is complete without them.
 
-
-def _dotted(pieces: list[Piece], whole: bool) -> list[Piece]:
-    """The pictures of samples that were meant to have a dot in their key.
-
-    In a sample that is complete without them, `10.seg.png` is a further picture of sample 10 unless
-    there is a `10.seg.txt`, too.
+    In a complete sample, `10.seg.png` is a further picture of sample 10 unless there is a
+    `10.seg.txt`, too.
     """
-    dotted = [piece for piece in pieces if "." in piece.extension]
-    stems = {
-        stem
-        for stem, _, last in (piece.extension.rpartition(".") for piece in dotted)
-        if last in CAPTIONS
-    }
-    pictures = []
-    for piece in dotted:
-        stem, _, last = piece.extension.rpartition(".")
-        if last in PICTURES and (not whole or stem in stems):
-            pictures.append(piece)
-    return pictures if pictures or whole else dotted
+    plain = {piece.extension for piece in pieces}
+    has_picture, has_caption = plain & {*PICTURES}, plain & {*CAPTIONS}
+    parts = [(piece, *piece.extension.rpartition(".")) for piece in pieces]
+    pictures = [(piece, stem) for piece, stem, dot, last in parts if dot and last in PICTURES]
+    captions = [(piece, stem) for piece, stem, dot, last in parts if dot and last in CAPTIONS]
+    if has_picture and has_caption:
+        stems = {stem for _, stem in captions}
+        return [piece for piece, stem in pictures if stem in stems], True
+    missing = captions if has_picture else pictures if has_caption else pictures or captions
+    return [piece for piece, _ in missing], False
 
 
 def _sample(file: BinaryIO, key: str, pieces: list[Piece]) -> Sample:
