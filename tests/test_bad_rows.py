@@ -13,7 +13,7 @@ from minidalle2.worlds.folder.metadata import read_metadata
 from minidalle2.worlds.folder.names import folded
 from minidalle2.worlds.folder.world import Folder
 from minidalle2.worlds.report import Report
-from minidalle2.worlds.shards.samples import caption_of
+from minidalle2.worlds.shards.sample import caption_of
 
 OPEN, MANY, FEW = "with a quote that is never closed", "with too many columns", "with too few"
 

@@ -28,8 +28,9 @@ from minidalle2.training import stages
 from minidalle2.training.embedded import Embedded
 from minidalle2.training.recipe import Recipe
 from minidalle2.training.world import Sizes
-from minidalle2.worlds.folder.metadata import Report, read_metadata
+from minidalle2.worlds.folder.metadata import read_metadata
 from minidalle2.worlds.folder.world import OTHER_SPLITS, Folder, _held_out
+from minidalle2.worlds.report import Report
 
 LEFT, RIGHT = (230, 40, 40), (40, 60, 220)
 

@@ -20,11 +20,14 @@ from minidalle2.commands.cli import main
 from minidalle2.scale import loop as scale_loop
 from minidalle2.scale.distributed import number, own_rows, processes, together
 from minidalle2.training import stages
+from minidalle2.worlds.captions import BadCaption
 from minidalle2.worlds.catalogue import label_of, open_world
-from minidalle2.worlds.folder.metadata import Report
 from minidalle2.worlds.folder.world import Folder
+from minidalle2.worlds.report import Report
+from minidalle2.worlds.shards.members import BrokenShard
 from minidalle2.worlds.shards.names import expand, label, names_shards, shards_of
-from minidalle2.worlds.shards.samples import BadCaption, BrokenShard, caption_of, samples
+from minidalle2.worlds.shards.sample import caption_of
+from minidalle2.worlds.shards.samples import samples
 from minidalle2.worlds.shards.world import Shards
 from minidalle2.worlds.stored import distinct
 

@@ -23,7 +23,8 @@ from minidalle2.storage.locks import locked
 from minidalle2.worlds.folder.world import HELD_OUT, SPLITS
 from minidalle2.worlds.report import Report, from_json
 from minidalle2.worlds.shards.members import BrokenShard
-from minidalle2.worlds.shards.samples import CAPTIONS, Piece, Sample, samples
+from minidalle2.worlds.shards.sample import CAPTIONS, Piece, Sample
+from minidalle2.worlds.shards.samples import samples
 
 # Number of the shard, offset and size of the picture, offset and size of the caption, and the
 # index of the caption's extension in CAPTIONS.

@@ -22,7 +22,7 @@ from minidalle2.worlds.folder.world import GROUP, LETTERS, PASSES, SPLITS
 from minidalle2.worlds.report import Report
 from minidalle2.worlds.shards.index import open_index
 from minidalle2.worlds.shards.names import label, shards_of, unread
-from minidalle2.worlds.shards.samples import Piece, caption_of, read
+from minidalle2.worlds.shards.sample import Piece, caption_of, read
 from minidalle2.worlds.stored import (
     CHUNK,
     SIDE,
