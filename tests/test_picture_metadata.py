@@ -202,6 +202,23 @@ def test_the_transparent_colour_is_white_at_every_depth(bits):
     assert left.tolist() == [255] * 3 and np.abs(right - solid).max() <= 1
 
 
+def test_a_damaged_transparency_does_not_cost_the_picture():
+    row = bytes((7, 90, 201) * 4 + (40, 80, 120) * 4)
+    whole = png(8, 2, [row] * 8, struct.pack(">3H", 7, 90, 201))
+    flipped = bytearray(whole)
+    flipped[whole.find(b"tRNS") + 9] ^= 1
+    damaged = [png(8, 2, [row] * 8, trns) for trns in (b"", b"\0\7")] + [bytes(flipped)]
+    for data in damaged:
+        assert np.abs(pixels(data)[16, [4, 28]] - [(7, 90, 201), (40, 80, 120)]).max() <= 1
+    assert pixels(whole)[16, 4].tolist() == [255] * 3
+
+
+def test_a_palette_that_nothing_needs_does_not_cost_the_picture():
+    plain = saved(PICTURE, "PNG")
+    chunk = b"\0\0\0\4PLTE" + b"four" + b"bad!"  # neither its length nor its checksum is right
+    assert np.array_equal(pixels(plain[:33] + chunk + plain[33:]), pixels(plain))
+
+
 # --- the reason reaches the user ----------------------------------------------------------------
 
 

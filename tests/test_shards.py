@@ -202,7 +202,9 @@ def test_what_cannot_be_decoded_gives_its_turn_to_the_next(tmp_path, opened):
     said = "2 unreadable (a.tar/00004.png, a.tar/00010.png): it has no known format, or "
     assert world.unreadable().startswith(said) and "save it as PNG" in world.unreadable()
     hopeless = [(name, b"x" if name.endswith("png") else data) for name, data in files]
-    with pytest.raises(ValueError, match="100 pictures of .* one after another can't be decoded"):
+    with pytest.raises(
+        ValueError, match="100 pictures of .* can't be decoded, .*: it has no known"
+    ):
         opened(write(tmp_path / "y/a.tar", hopeless)).captioned(2, seeded())
 
 

@@ -12,7 +12,9 @@ from contextlib import suppress
 from minidalle2.storage.ifd import directory_of
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+PNG_PIXELS = (b"IHDR", b"IDAT", b"IEND")
+PALETTE = 3  # a PNG's kind of colours; other kinds need no palette
+TRANSPARENCY = {0: 2, 2: 6, PALETTE: 1}  # kind of colours → least bytes of a tRNS chunk
 PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 MOST_TEXT = 1 << 20  # bytes of a compressed text that are read
 WEBP_METADATA = (b"EXIF", b"XMP ", b"ICCP")
@@ -43,16 +45,25 @@ def bare(data: bytes) -> tuple[bytes, list[bytes]]:
 def _png(data: bytes) -> tuple[bytes, list[bytes]]:
     """A chunk is: 4 bytes size, 4 bytes kind, content, 4 bytes checksum."""
     kept, metadata, at = [PNG], [], len(PNG)
+    colours = data[25] if len(data) > 25 else 0
     while at < len(data):
         size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        if kind in PNG_PIXELS or len(kind) < 4:
+        if kind in PNG_PIXELS or len(kind) < 4 or (kind == b"PLTE" and colours == PALETTE):
             kept.append(data[at : at + 12 + size])
+        elif kind == b"tRNS":
+            if size >= TRANSPARENCY.get(colours, 0) and _is_whole(data[at : at + 12 + size]):
+                kept.append(data[at : at + 12 + size])
         elif kind == b"eXIf":
             metadata.append(data[at + 8 : at + 8 + size])
         elif kind in PNG_TEXTS:
             metadata.append(_png_text(kind, data[at + 8 : at + 8 + size]))
         at += 12 + size
     return b"".join(kept), metadata
+
+
+def _is_whole(chunk: bytes) -> bool:
+    """Whether the checksum fits. A damaged transparency is ignored, as in browsers."""
+    return zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
 
 
 def _png_text(kind: bytes, content: bytes) -> bytes:

@@ -35,7 +35,7 @@ def find(root: Path) -> Found:
             used.append(file)
         elif path.suffix.lower() == ".tar" and file == base:
             unused[file] = "not read because it is a tar file", f"open {root / file} by itself"
-        elif path.suffix.lower() in PACKED:
+        elif path.suffix.lower() in PACKED and file.count("/") <= 1:
             unused[file] = "not read because it is packed", "unpack it"
         elif path.stem.lower() == "metadata":
             remedy = "save it as metadata.jsonl or metadata.csv"

@@ -177,12 +177,14 @@ class Shards:
             try:
                 found = np.asarray(square(_bytes(shard, picture), SIDE).reduce(SIDE // size))
             except Unreadable as error:
-                self._unreadable[_name(shard, picture)] = error
+                name = _name(shard, picture)
+                self._unreadable[name] = error
                 continue
             return found, _cleaned(_bytes(shard, caption), caption)
         raise ValueError(
             f"{PATIENCE} pictures of {self.path} one after another can't be decoded, the last of "
-            f"them is {_name(shard, picture)}; check that the shards contain pictures"
+            f"them is {name}: {self._unreadable[name].reason}; check that the shards contain "
+            "pictures"
         )
 
 
