@@ -213,6 +213,8 @@ NFD = unicodedata.normalize("NFD", "café.png")
         ("Img/É.PNG", "img\\e\u0301.png"),
         ("straße.png", "STRASSE.png"),
         ("./b.png", ".\\B.png"),
+        ("b.png", " b.png "),
+        ("img/b.png", "img\\B.PNG "),
     ],
 )
 def test_a_name_that_is_spelled_otherwise(tmp_path, file, name):
@@ -246,11 +248,17 @@ def test_the_exact_name_has_precedence(tmp_path):
 
 def test_other_spellings_do_not_lead_out_of_the_folder(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "secret.png")
-    names = ["..\\secret.png", "\\secret.png", "C:secret.png", "x\\..\\..\\SECRET.png"]
+    names = [
+        "..\\secret.png",
+        "\\secret.png",
+        "C:secret.png",
+        "x\\..\\..\\SECRET.png",
+        " ../secret.png",
+    ]
     report = Report()
     folder = with_files(tmp_path / "f", ["a.png"], ["a.png", *names])
     assert list(read_metadata(folder, report)) == ["a.png"]
-    assert str(report).startswith("4 outside the folder")
+    assert str(report).startswith("5 outside the folder")
 
 
 def test_folding_keeps_different_names_apart():

@@ -13,7 +13,8 @@ from pathlib import PurePosixPath
 from minidalle2.worlds.folder.formats import PICTURES
 
 QUOTING = 'put a text with a comma or a quote in double quotes, such as a.png,"a cat, asleep"'
-CLOSING = 'close it, or write a quote inside of a text as two quotes, such as "a 5"" tall cat"'
+DOUBLED = 'write a quote inside of a text as two quotes, such as "a 5"" tall cat"'
+CLOSING = f"close it, or {DOUBLED}"
 
 
 @dataclass
@@ -83,7 +84,7 @@ def _row(text: str, at: int) -> tuple[list[str], int]:
             if end + 1 < len(text) and text[end + 1] not in ",\n":
                 if text.find("\n", start, end) >= 0:
                     raise _never_closed(start)
-                raise _Malformed(start, "with a letter after a closing quote", QUOTING)
+                raise _Malformed(start, "with a letter after a closing quote", DOUBLED)
             fields.append(text[start + 1 : end].replace('""', '"'))
             end += 1
         else:

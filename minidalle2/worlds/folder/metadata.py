@@ -112,7 +112,7 @@ def _captions(
             )
             report.note("outside the folder", row.name, remedy)
             continue
-        file = row.file or joined(row.place, row.name)
+        file = row.file or joined(row.place, row.name.strip())
         same = [] if row.file else spellings.get(folded(file), [])
         if len(same) == 1:
             file = same[0]

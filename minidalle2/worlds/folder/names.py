@@ -11,19 +11,21 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 def escapes(name: str) -> bool:
     """Whether a name is absolute or has a drive or .. in it, as POSIX or Windows would read it."""
-    paths = PurePosixPath(name), PureWindowsPath(name)
-    return any(path.anchor or ".." in path.parts for path in paths)
+    paths = PurePosixPath(name.strip()), PureWindowsPath(name.strip())
+    return any(path.anchor or ".." in map(str.strip, path.parts) for path in paths)
 
 
 def exact(root: Path, place: str, name: str) -> str | None:
-    """The file of that name, or of that name with slashes for backslashes, in the folder `place`.
+    """The file of that name in the folder `place`. If there is none, also tries the name with
+    slashes for backslashes and without spaces around it.
 
     Returns a path relative to root, or None if there is no such file or if the name leads out of
     the folder.
     """
     if not name or escapes(name):
         return None
-    for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
+    slashes = name.replace("\\", "/")
+    for spelling in dict.fromkeys((name, slashes, slashes.strip())):
         file = joined(place, spelling)
         if _is_file(root / file):
             return file
@@ -44,7 +46,7 @@ def by_folded(files: Iterable[str]) -> dict[str, list[str]]:
 
 def folded(name: str) -> str:
     """The same for all names that differ only in normal form, upper/lower case or slashes."""
-    path = PurePosixPath(name.replace("\\", "/")).as_posix()  # without ./
+    path = PurePosixPath(name.strip().replace("\\", "/")).as_posix()  # without ./
     composed = unicodedata.normalize("NFC", path)
     return unicodedata.normalize("NFC", composed.casefold())
 
