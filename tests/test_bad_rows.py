@@ -246,6 +246,18 @@ def test_the_exact_name_has_precedence(tmp_path):
         assert found == {"a.png": "text 1"} and str(report).startswith("1 missing (A.png)")
 
 
+def test_a_file_system_that_knows_both_spellings(tmp_path, monkeypatch):
+    """As on macOS and Windows, where A.png opens a.png. Simulated."""
+    names = "minidalle2.worlds.folder.names"
+    real = lambda path: Path(str(path).lower())  # noqa: E731
+    monkeypatch.setattr(f"{names}._is_file", lambda path: real(path).is_file())
+    monkeypatch.setattr(Path, "samefile", lambda path, other: real(path) == real(other))
+    folder = with_files(Path(str(tmp_path).lower()), ["a.png"], ["A.PNG", "a.png"])
+    report = Report()
+    assert read_metadata(folder, report) == {"a.png": "text 0"}
+    assert str(report).startswith("1 listed twice (a.png)") and len(report.problems) == 1
+
+
 def test_other_spellings_do_not_lead_out_of_the_folder(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "secret.png")
     names = [

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from minidalle2.worlds.captions import EXAMPLE, BadCaption, as_text, caption_of_row, keys_of
 from minidalle2.worlds.folder.csv_rows import BadRow
-from minidalle2.worlds.folder.names import by_folded, escapes, exact, folded, joined
+from minidalle2.worlds.folder.names import as_listed, by_folded, escapes, exact, folded, joined
 from minidalle2.worlds.folder.search import Found, find
 from minidalle2.worlds.folder.tables import BadTable, Line, lines_of
 from minidalle2.worlds.report import Report
@@ -23,7 +23,6 @@ NAME = "file_name"
 
 @dataclass
 class _Row:
-    where: str  # 'sub/metadata.jsonl line 3'
     place: str  # the folder of the metadata
     row: dict[str, object]
     name: str
@@ -46,19 +45,20 @@ def read_metadata(root: Path, report: Report) -> dict[str, str]:
             f"{others}"
         )
     named: set[str] = set()
-    rows = list(_rows(root, found.used, named, report))
+    rows = list(_rows(root, found, named, report))
     captions = _captions(rows, found.pictures, named, report)
     _note_unlisted(found, named, report)
     return captions
 
 
-def _rows(root: Path, tables: list[str], named: set[str], report: Report) -> Iterator[_Row]:
+def _rows(root: Path, found: Found, named: set[str], report: Report) -> Iterator[_Row]:
     """The rows that name a file. Notes the others.
 
     Adds to `named` the files of exactly these names. Raises ValueError if no table can be used.
     """
     broken: list[BadTable] = []
-    for table in tables:
+    spellings = by_folded(found.pictures)
+    for table in found.used:
         place = PurePosixPath(table).parent.as_posix()
         try:
             for line in lines_of(root / table):
@@ -69,12 +69,14 @@ def _rows(root: Path, tables: list[str], named: set[str], report: Report) -> Ite
                     named.update(filter(None, (exact(root, place, part) for part in parts)))
                 elif name := _name(line, where, report):
                     file = exact(root, place, name)
-                    named.update([file] if file else [])
-                    yield _Row(where, place, line.row, name, file)
+                    if file:
+                        file = as_listed(root, file, spellings)
+                        named.add(file)
+                    yield _Row(place, line.row, name, file)
         except BadTable as error:
             broken.append(error)
             report.note(f"not read because it {error.fault}", table, error.remedy)
-    if len(broken) == len(tables):
+    if len(broken) == len(found.used):
         raise broken[0]
 
 

@@ -32,6 +32,18 @@ def exact(root: Path, place: str, name: str) -> str | None:
     return None
 
 
+def as_listed(root: Path, file: str, spellings: dict[str, list[str]]) -> str:
+    """A file that exists → the same file as the folder lists it.
+
+    The two can differ where the file system does not distinguish between upper and lower case or
+    between normal forms. `spellings` has the listed files (see `by_folded`).
+    """
+    alike = spellings.get(folded(file), [])
+    if file in alike:
+        return file
+    return next((other for other in alike if (root / other).samefile(root / file)), file)
+
+
 def joined(place: str, name: str) -> str:
     return (PurePosixPath(place) / name).as_posix()
 
