@@ -57,7 +57,7 @@ def _rows(root: Path, found: Found, named: set[str], report: Report) -> Iterator
     Adds to `named` the files of exactly these names. Raises ValueError if no table can be used.
     """
     broken: list[BadTable] = []
-    spellings = by_folded(found.pictures)
+    pictures, spellings = set(found.pictures), None
     for table in found.used:
         place = PurePosixPath(table).parent.as_posix()
         try:
@@ -69,9 +69,10 @@ def _rows(root: Path, found: Found, named: set[str], report: Report) -> Iterator
                     named.update(filter(None, (exact(root, place, part) for part in parts)))
                 elif name := _name(line, where, report):
                     file = exact(root, place, name)
-                    if file:
+                    if file and file not in pictures:
+                        spellings = spellings or by_folded(pictures)
                         file = as_listed(root, file, spellings)
-                        named.add(file)
+                    named.update([file] if file else [])
                     yield _Row(place, line.row, name, file)
         except BadTable as error:
             broken.append(error)

@@ -39,8 +39,6 @@ def as_listed(root: Path, file: str, spellings: dict[str, list[str]]) -> str:
     between normal forms. `spellings` has the listed files (see `by_folded`).
     """
     alike = spellings.get(folded(file), [])
-    if file in alike:
-        return file
     return next((other for other in alike if (root / other).samefile(root / file)), file)
 
 
