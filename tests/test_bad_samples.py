@@ -115,7 +115,9 @@ def test_everything_else_that_is_no_sample_is_counted(tmp_path):
     found, report = read(tmp_path, files + sample("6"))
     assert found == ["6"]
     assert "1 with neither a picture nor a caption (a.tar/1): .mp4, .cls: only .png" in report
-    assert "1 without a caption (a.tar/2)" in report and "1 without a picture (a.tar/3)" in report
+    found = "directly after the picture, with the same path (found: .png, .cls)"
+    assert f"1 without a caption (a.tar/2): put a .txt or .json file {found}" in report
+    assert "1 without a picture (a.tar/3)" in report
     assert "1 with an empty file as its picture (a.tar/4): write or download" in report
 
 

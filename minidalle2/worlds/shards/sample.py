@@ -78,13 +78,14 @@ def sample_of(file: BinaryIO, key: str, pieces: list[Piece]) -> Sample:
     if not pictures and not captions:
         remedy = f"{', '.join(others)}: only .png, .jpg, .jpeg, .webp, .txt and .json are read"
         raise BadSample("with neither a picture nor a caption", remedy)
+    found = (
+        f"with the same path (found: {', '.join(f'.{piece.extension}' for piece in pieces[:9])})"
+    )
     if not pictures:
-        remedy = (
-            "put a .png, .jpg, .jpeg or .webp file of the same name directly before the caption"
-        )
+        remedy = f"put a .png, .jpg, .jpeg or .webp file directly before the caption, {found}"
         raise BadSample(NO_PICTURE, remedy)
     if not captions:
-        remedy = "put a .txt or .json file of the same name directly after the picture"
+        remedy = f"put a .txt or .json file directly after the picture, {found}"
         raise BadSample(NO_CAPTION, remedy)
     picture, caption = pictures[0], min(captions, key=lambda c: CAPTIONS.index(c.extension))
     if not picture.size:
