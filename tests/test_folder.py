@@ -28,8 +28,9 @@ from minidalle2.training import stages
 from minidalle2.training.embedded import Embedded
 from minidalle2.training.recipe import Recipe
 from minidalle2.training.world import Sizes
-from minidalle2.worlds.folder.metadata import Report, read_metadata
+from minidalle2.worlds.folder.metadata import read_metadata
 from minidalle2.worlds.folder.world import OTHER_SPLITS, Folder, _held_out
+from minidalle2.worlds.report import Report
 
 LEFT, RIGHT = (230, 40, 40), (40, 60, 220)
 
@@ -294,10 +295,13 @@ def test_everything_wrong_is_in_one_summary_and_nothing_is_fatal(tmp_path, opene
         "3 outside the folder (../secret.png, /etc/x.png, C:\\x.png)",
         "3 missing (gone.png",
         "1 with a caption that is not Unicode text (half_a_character.png)",
-        "5 broken (metadata.jsonl line 20, metadata.jsonl line 21, metadata.jsonl line 22, …)",
+        '1 without a file_name (metadata.jsonl line 20): expected "file_name", found text',
+        '1 with a number as its "file_name" instead of text (metadata.jsonl line 21)',
+        "2 with broken JSON (metadata.jsonl line 22, metadata.jsonl line 23)",
+        "1 with JSON that is not an object (metadata.jsonl line 24)",
     ):
         assert part in summary, (part, summary)
-    assert len(summary) < 1500 and "nul?.png, longlonglong" in summary
+    assert len(summary) < 3000 and "nul?.png, longlonglong" in summary
     assert opened(tmp_path / "f").summary == summary  # from the cache, too
 
 

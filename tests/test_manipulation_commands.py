@@ -325,7 +325,7 @@ def test_pictures_that_cannot_be_read(refuse, tmp_path, command):
     assert "there is no picture at" in refuse(*command, tmp_path / "nothing.png")
     (tmp_path / "text.png").write_text("no picture")
     said = refuse(*command, tmp_path / "text.png")
-    assert "text.png is not a readable picture; use a PNG" in said
+    assert "text.png is not a readable picture: it has no known format" in said
     said = refuse(*command, tmp_path)
     assert "can't read" in said or "not a readable picture" in said
 

@@ -61,10 +61,11 @@ def read_prompts(given: list[str], file: Path | None) -> list[str]:
     prompts = list(given)
     if file is not None:
         try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            lines = file.read_text(encoding="utf-8-sig").split("\n")  # U+2028 ends no line
         except UnicodeDecodeError as error:
+            line = 1 + error.object.count(b"\n", 0, error.start)
             raise ValueError(
-                f"the prompts file {file} is no UTF-8 text; save it as UTF-8"
+                f"the prompts file {file} is no UTF-8 text (line {line}); save it as UTF-8"
             ) from error
         except OSError as error:
             raise ValueError(f"can't read the prompts file {file} ({error.strerror})") from error

@@ -26,6 +26,11 @@ from minidalle2.manipulations.inversion import Walk, decoder_noise
 from minidalle2.storage.pictures import load_square, size_of, to_uint8
 
 WHITE = 128  # mean of RGB, 0 to 255, from which a pixel of the mask counts as white
+REMEDY = "; paint white what should be redrawn and black what should be kept"
+TRANSPARENT = (
+    ", because its transparent part counts as white; paint black what should be kept, or save the "
+    "mask without transparency on a black background"
+)
 GRAY = 0.0  # in [-1, 1]: shown in the grid where the given picture is redrawn
 
 
@@ -48,7 +53,8 @@ def read_mask(path: Path, images: list[Path]) -> Tensor:
     Raises ValueError if the mask is not a picture, if its size differs from that of a picture, or
     if all or none of it is white.
     """
-    known = load_square(path, SIDE).float().mean(0) < WHITE
+    mask = load_square(path, SIDE)
+    known = known_in(mask)
     w, h = size_of(path)
     for image in images:
         width, height = size_of(image)
@@ -57,13 +63,29 @@ def read_mask(path: Path, images: list[Path]) -> Tensor:
                 f"the mask {path} has {w}x{h} pixels, but {image} has {width}x{height}; a mask of "
                 "the same size would work"
             )
-    if known.all() or not known.any():
-        fault = "has nothing white" if known.all() else "is completely white"
-        raise ValueError(
-            f"the mask {path} {fault} in its square centre; paint white what should be redrawn and "
-            "black what should be kept"
-        )
+    if known.all():
+        raise ValueError(f"the mask {path} has nothing white in its square centre{_darkness(mask)}")
+    if not known.any():
+        on_black = known_in(load_square(path, SIDE, paper="black"))
+        reason = TRANSPARENT if on_black.any() else REMEDY
+        raise ValueError(f"the mask {path} is completely white in its square centre{reason}")
     return known[None, None]
+
+
+def known_in(mask: Tensor) -> Tensor:
+    """(3, S, S) uint8 → (S, S) bool: True where the mask is not white."""
+    return mask.float().mean(0) < WHITE
+
+
+def _darkness(mask: Tensor) -> str:
+    """Why nothing of a mask counts as white, and what would help."""
+    lightest = round(mask.float().mean(0).max().item())
+    if lightest == 0:
+        return REMEDY
+    return (
+        f", because its lightest pixel has the value {lightest}, and white are the values from "
+        f"{WHITE} to 255; save it with 255 where something should be redrawn and 0 elsewhere"
+    )
 
 
 def known_at(known: Tensor, size: int) -> Tensor:

@@ -1,16 +1,19 @@
 """Tensors ⇄ PNG files, and a grid of many pictures with labels."""
 
 import textwrap
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from minidalle2.storage.decode import square
+from minidalle2.storage.decode import Unreadable, square, upright_size, whole
 
+T = TypeVar("T")
 CELL = 128  # px; smaller pictures are enlarged in a grid so that their pixels can be seen
 GAP = 12  # px between pictures
 FONT_SIZE, LINE_HEIGHT = 14, 20  # px
@@ -33,36 +36,36 @@ def save_png(picture: Tensor, path: Path) -> None:
 
 def load_png(path: Path) -> Tensor:
     """→ (3, H, W) in [-1, 1]. Raises ValueError if there is no readable picture."""
-    try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except FileNotFoundError as error:
-        raise ValueError(f"there is no picture at {path}") from error
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} is not a readable picture; use a PNG") from error
-    return from_pillow(rgb) / 127.5 - 1
+    return from_pillow(read(path, whole)) / 127.5 - 1
 
 
-def load_square(path: Path, side: int) -> Tensor:
+def load_square(path: Path, side: int, paper: str = "white") -> Tensor:
     """A picture of any size, mode and format → its square centre (3, side, side) uint8.
 
-    Pictures of a folder are cropped for training in the same way. Raises ValueError if there is no
-    readable picture.
+    Pictures of a folder are cropped for training in the same way. `paper` is the colour behind
+    transparent pixels. Raises ValueError if there is no readable picture.
     """
+    return from_pillow(read(path, lambda data: square(data, side, paper)))
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of a picture, in the orientation of its EXIF data.
+
+    Raises ValueError if there is no readable picture.
+    """
+    return read(path, upright_size)
+
+
+def read(path: Path, decode: Callable[[bytes], T]) -> T:
+    """Decodes a file. Raises ValueError with the path, the reason and the remedy."""
     try:
-        return from_pillow(square(path.read_bytes(), side))
+        return decode(path.read_bytes())
     except FileNotFoundError as error:
         raise ValueError(f"there is no picture at {path}") from error
     except OSError as error:
         raise ValueError(f"can't read {path} ({error.strerror}); use a PNG") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not a readable picture; use a PNG") from error
-
-
-def size_of(path: Path) -> tuple[int, int]:
-    """Width and height of a readable picture, in the orientation of its EXIF data."""
-    with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).size
+    except Unreadable as error:
+        raise ValueError(f"{path} is {error}") from error
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def show_credits(*styles: str) -> Markdown:
         raise ValueError(f"unknown style {', '.join(unknown)}; {known}")
     text = (data_folder() / "LICENSES" / "ATTRIBUTION.md").read_text(encoding="utf-8")
     lines = [f"- **{style}**: {_credit(text, style)}" for style in styles]
-    changes = next(line for line in text.splitlines() if line.startswith("**Changes"))
+    changes = next(line for line in text.split("\n") if line.startswith("**Changes"))
     lines.append(f"\n{changes} [More]({LICENCES}ATTRIBUTION.md).")
     return Markdown("\n".join(lines))
 
@@ -34,6 +34,6 @@ def _credit(text: str, style: str) -> str:
 
     Example: 'Noto Emoji · Copyright … · Apache-2.0'.
     """
-    row = next(line for line in text.splitlines() if line.startswith(f"| `{style}.json.xz`"))
+    row = next(line for line in text.split("\n") if line.startswith(f"| `{style}.json.xz`"))
     work_credit_licence = [cell.strip() for cell in row.strip("| ").split(" | ")][1:]
     return re.sub(r"\]\((?!http)", f"]({LICENCES}", " · ".join(work_credit_licence))

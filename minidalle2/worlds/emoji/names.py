@@ -56,8 +56,8 @@ def read_json(name: str):
 @cache
 def names() -> tuple[Name, ...]:
     """All names, in the order of names.jsonl."""
-    lines = (data_folder() / "names.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    lines = (data_folder() / "names.jsonl").read_text(encoding="utf-8").split("\n")
+    rows = [json.loads(line) for line in lines if line]
     return tuple(
         Name(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for row in rows
     )

@@ -1,161 +1,159 @@
 """metadata.jsonl or metadata.csv → the caption of each file, and the problems of the other files.
 
-This is the convention of Hugging Face's `imagefolder`: a line has a `file_name`, relative to the
-folder of the metadata, and a `text`. Metadata may be in the root folder and in each folder directly
-below it. If a folder has both files, the .jsonl is used. A broken line is noted and skipped.
+This is the convention of Hugging Face's `imagefolder`: a row has a `file_name`, relative to the
+folder of the metadata, and a `text` (or a `caption`). Metadata may be in the root folder and in
+each folder directly below it. If a folder has both files, the .jsonl is used. A bad row is noted
+and skipped.
 """
 
-import csv
-import io
-import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
-from PIL import Image
+from minidalle2.worlds.captions import EXAMPLE, BadCaption, as_text, caption_of_row, keys_of
+from minidalle2.worlds.folder.csv_rows import BadRow
+from minidalle2.worlds.folder.names import as_listed, by_folded, escapes, exact, folded, joined
+from minidalle2.worlds.folder.search import Found, find
+from minidalle2.worlds.folder.tables import BadTable, Line, lines_of
+from minidalle2.worlds.report import Report
 
-SHOWN = 3  # names that a summary contains for each kind of problem
+NAME = "file_name"
 
 
 @dataclass
-class Report:
-    """Files that were left out: kind of problem → the files (or lines) that have it."""
-
-    problems: dict[str, list[str]] = field(default_factory=dict)
-
-    def note(self, problem: str, name: str) -> None:
-        self.problems.setdefault(problem, []).append(name)
-
-    def __str__(self) -> str:
-        """'2 unreadable (a.png, b.png); 1 with an empty caption (c.png)'."""
-        parts = []
-        for problem, names in self.problems.items():
-            more = ", …" if len(names) > SHOWN else ""
-            first = ", ".join(_shown(name) for name in names[:SHOWN])
-            parts.append(f"{len(names)} {problem} ({first}{more})")
-        return "; ".join(parts)
+class _Row:
+    place: str  # the folder of the metadata
+    row: dict[str, object]
+    name: str
+    file: str | None  # of exactly this name
 
 
 def read_metadata(root: Path, report: Report) -> dict[str, str]:
-    """→ file → caption, in the order of the lines. A file is a path relative to root, with slashes.
+    """→ file → caption, in the order of the rows. A file is a path relative to root, with slashes.
 
-    Notes all problems in `report`. Raises ValueError if there is no metadata, or if it is not text.
+    Notes all problems in `report`. Raises ValueError if there is no metadata that can be used.
     """
-    found = [path for folder in _folders(root) if (path := _metadata_in(folder))]
-    if not found:
+    found = find(root)
+    for file, (problem, remedy) in found.unused.items():
+        report.note(problem, file, remedy)
+    if not found.used:
+        others = f"; left out: {report}" if found.unused else ""
         raise ValueError(
             f"there is no metadata.jsonl or metadata.csv in {root} or in a folder directly below "
-            'it; a metadata.jsonl with a line such as {"file_name": "a.png", "text": "a cat"} for '
-            "each picture would work"
+            f"it; a metadata.jsonl with a line such as {EXAMPLE} for each picture would work"
+            f"{others}"
         )
-    captions: dict[str, str] = {}
     named: set[str] = set()
-    for path in found:
-        place = path.parent.relative_to(root).as_posix()
-        for where, line in _lines(path):
-            file, problem = _checked(line, root, place)
-            if file in captions and not problem:
-                problem = "listed twice"
-            if problem:
-                report.note(problem, file or (PurePosixPath(place) / where).as_posix())
-            else:
-                captions[file] = line["text"]
-            named.add(file)
-    for file in _pictures_below([path.parent for path in found], root):
-        if file not in named:
-            report.note("without a line in the metadata", file)
+    rows = list(_rows(root, found, named, report))
+    captions = _captions(rows, found.pictures, named, report)
+    _note_unlisted(found, named, report)
     return captions
 
 
-def _folders(root: Path) -> list[Path]:
-    return [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+def _rows(root: Path, found: Found, named: set[str], report: Report) -> Iterator[_Row]:
+    """The rows that name a file. Notes the others.
 
-
-def _metadata_in(folder: Path) -> Path | None:
-    paths = (folder / "metadata.jsonl", folder / "metadata.csv")
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _checked(line: object, root: Path, place: str) -> tuple[str, str]:
-    """A line of the metadata in the folder `place` → its file, and its problem or ''."""
-    name = line.get("file_name") if isinstance(line, dict) else None
-    if not isinstance(name, str) or not name.strip():
-        return "", "broken"
-    if _escapes(name):
-        return name, "outside the folder"
-    file, text = (PurePosixPath(place) / name).as_posix(), line.get("text")
-    if not _is_file(root / file):
-        return file, "missing"
-    if not isinstance(text, str):
-        return file, "without a caption"
-    if not " ".join(text.split()).rstrip(". "):
-        return file, "with an empty caption"
-    if text.encode("utf-8", "replace").decode() != text:
-        return file, "with a caption that is not Unicode text"
-    return file, ""
-
-
-def _escapes(name: str) -> bool:
-    """Whether a name is absolute or has a drive or .. in it, as POSIX or Windows would read it."""
-    paths = PurePosixPath(name), PureWindowsPath(name)
-    return any(path.anchor or ".." in path.parts for path in paths)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # the name is too long or contains a zero byte
-        return False
-
-
-def _shown(name: str) -> str:
-    """A name that can be printed: at most 60 characters and no control characters."""
-    shown = "".join(c if c.isprintable() else "?" for c in name[:60])
-    return shown + "…" * (len(name) > 60)
-
-
-def _lines(path: Path) -> Iterator[tuple[str, object]]:
-    """Yields a name of each line, such as 'metadata.jsonl line 3', and its content.
-
-    The content of a valid line is a dict.
+    Adds to `named` the files of exactly these names. Raises ValueError if no table can be used.
     """
+    broken: list[BadTable] = []
+    pictures, spellings = set(found.pictures), None
+    for table in found.used:
+        place = PurePosixPath(table).parent.as_posix()
+        try:
+            for line in lines_of(root / table):
+                where = f"{table} line {line.line}"
+                if isinstance(line, BadRow):
+                    report.note(line.problem, where, line.remedy)
+                    parts = (part.strip() for part in re.split('[",]', line.text))
+                    named.update(filter(None, (exact(root, place, part) for part in parts)))
+                elif name := _name(line, where, report):
+                    file = exact(root, place, name)
+                    if file and file not in pictures:
+                        spellings = spellings or by_folded(pictures)
+                        file = as_listed(root, file, spellings)
+                    named.update([file] if file else [])
+                    yield _Row(place, line.row, name, file)
+        except BadTable as error:
+            broken.append(error)
+            report.note(f"not read because it {error.fault}", table, error.remedy)
+    if len(broken) == len(found.used):
+        raise broken[0]
+
+
+def _name(line: Line, where: str, report: Report) -> str:
+    """The file name in a row, or '' if there is none, which is noted."""
+    if NAME not in line.row:
+        report.note("without a file_name", where, f'expected "{NAME}", found {keys_of(line.row)}')
+        return ""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8") from error
-    if path.suffix == ".csv":
-        yield from _csv_lines(text, path)
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield f"{path.name} line {number}", _json(line)
+        name = as_text(line.row[NAME], NAME)
+    except BadCaption as error:
+        report.note(error.problem, where, f'write a name in double quotes: "{NAME}": "a.png"')
+        return ""
+    if not name.strip():
+        report.note("with an empty file_name", where, "write the name of the picture")
+    return name if name.strip() else ""
 
 
-def _json(line: str) -> object:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
+def _captions(
+    rows: list[_Row], pictures: list[str], named: set[str], report: Report
+) -> dict[str, str]:
+    """→ file → caption. Notes the rows that can't be used.
 
-
-def _csv_lines(text: str, path: Path) -> Iterator[tuple[str, object]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        columns = reader.fieldnames or []
-        if not {"file_name", "text"} <= set(columns):
-            raise ValueError(
-                f"{path} has the columns {', '.join(map(_shown, columns[:9])) or '(none)'}; "
-                "file_name,text in its first line, separated by commas, would work"
+    `named` has the files that a row names exactly. A row with another spelling can't mean them. The
+    files that such rows mean are added.
+    """
+    captions: dict[str, str] = {}
+    spellings: dict[str, list[str]] = {}
+    if any(row.file is None for row in rows):
+        spellings = by_folded(file for file in pictures if file not in named)
+    for row in rows:
+        if escapes(row.name):
+            remedy = (
+                "move it into the folder, and write its path relative to the metadata, without .."
             )
-        for line in reader:
-            yield f"{path.name} line {reader.line_num}", line
-    except csv.Error as error:
-        raise ValueError(f"{path} is broken at line {reader.line_num} ({error})") from error
+            report.note("outside the folder", row.name, remedy)
+            continue
+        file = row.file or joined(row.place, row.name.strip())
+        same = [] if row.file else spellings.get(folded(file), [])
+        if len(same) == 1:
+            file = same[0]
+            named.add(file)
+        try:
+            caption = caption_of_row(row.row)
+        except BadCaption as error:
+            report.note(error.problem, file, error.remedy)
+            continue
+        if len(same) > 1:
+            remedy = f"{' and '.join(same[:2])} differ only in spelling; write the exact name"
+            report.note("that can mean several files", file, remedy)
+        elif not row.file and not same:
+            remedy = f"write {NAME} as it is spelled, relative to the folder of the metadata"
+            report.note("missing", file, remedy)
+        elif file in captions:
+            report.note("listed twice", file, "keep one line; the first one is used")
+        else:
+            captions[file] = caption
+    return captions
 
 
-def _pictures_below(folders: list[Path], root: Path) -> list[str]:
-    """Files in the folders and below them that have the extension of a picture format."""
-    suffixes = Image.registered_extensions().keys()
-    files = {path for folder in folders for path in folder.rglob("*")}
-    pictures = [path for path in files if path.suffix.lower() in suffixes and path.is_file()]
-    return sorted(path.relative_to(root).as_posix() for path in pictures)
+def _note_unlisted(found: Found, named: set[str], report: Report) -> None:
+    """Notes the pictures that no row names, in the folders of the metadata and below them."""
+    read = tuple(_prefix(file) for file in found.used)
+    deep = tuple(_prefix(file) for file in found.unused if file.count("/") > 1)
+    for file in found.pictures:
+        if file in named or not file.startswith(read):
+            continue
+        if file.startswith(deep):
+            remedy = "that metadata is more than one folder down; open its folder by itself"
+            report.note("beside metadata that is not read", file, remedy)
+        else:
+            remedy = f"add a line such as {EXAMPLE}"
+            report.note("without a line in the metadata", file, remedy)
+
+
+def _prefix(file: str) -> str:
+    """'a/metadata.csv' → 'a/', 'metadata.csv' → ''."""
+    folder, slash, _ = file.rpartition("/")
+    return folder + slash

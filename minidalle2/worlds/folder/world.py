@@ -18,26 +18,28 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from minidalle2.storage.decode import square
+from minidalle2.storage.decode import Unreadable, square
 from minidalle2.storage.locks import locked
 from minidalle2.tokenizer import clean
 from minidalle2.training.augmentation import varied
 from minidalle2.training.world import ALL_ROWS, Sizes
 from minidalle2.unclip import Sampling
-from minidalle2.worlds.folder.metadata import Report, read_metadata
+from minidalle2.worlds.folder.metadata import read_metadata
+from minidalle2.worlds.report import Report, from_json
 from minidalle2.worlds.stored import RECORD, SIDE, Stored, cache_folder, shuffled, write_pictures
 
 SPLITS = ("train", "held_out")
 HELD_OUT = 0.05  # about this share of the pictures is held out
 HELD_OUT_FROM = 20  # with this number of pictures or more, at least one is held out
 LETTERS = 2_000  # characters of a caption that are used; the models read about 64 tokens of them
-MOST_BYTES = 1 << 29  # of a picture's file; a larger file counts as unreadable
+MOST_BYTES = 1 << 29  # of a picture's file; a larger file is left out
+TOO_LARGE = f"with a file of more than {MOST_BYTES >> 20} MB", "save it with fewer pixels"
 FEW = 300  # with fewer pictures, the summary warns
 GROUP = 8  # pictures in a group of near misses, as in the shapes world
 # Hugging Face's names of splits. All pictures in a folder of such a name are held out.
 OTHER_SPLITS = ("test", "testing", "eval", "evaluation", "validation", "valid", "val", "dev")
 PASSES = 8  # over a folder; after them, at most a share of e⁻⁸ of its pictures has not been drawn
-VERSION = 1  # of the format on disk; if it changes, every folder is read again
+VERSION = 2  # of the format on disk; if it changes, every folder is read again
 
 
 class Folder:
@@ -172,7 +174,7 @@ def _held_out(files: list[str]) -> list[bool]:
     HELD_OUT_FROM files on, at least one is held out. The hash is ignored if it would hold out every
     file.
     """
-    share = [_hash(file.encode()) / 2**64 for file in files]
+    share = [_hash(file.encode("utf-8", "surrogatepass")) / 2**64 for file in files]
     other = [file.split("/")[0].lower() in OTHER_SPLITS for file in files]
     held_out = [o or s < HELD_OUT for o, s in zip(other, share, strict=True)]
     if len(files) >= HELD_OUT_FROM and not any(held_out):
@@ -206,8 +208,7 @@ def _read(root: Path, cache: Path) -> tuple[list[str], list[str], Report, Stored
                 _keep(root, listed, pixels, index)
                 _forget_older(cache, f"folder-{place}-", (index, pixels))
                 found = _index_of(index, pixels)
-    for problem, names in found["problems"].items():
-        report.problems.setdefault(problem, []).extend(names)
+    report.add(from_json(found["problems"]))
     files = found["files"]
     if not files:
         detail = f": {report}" if report.problems else "; its metadata is empty"
@@ -243,7 +244,7 @@ def _keep(root: Path, listed: dict[str, str], pixels: Path, index: Path) -> None
     report, files = Report(), []
     write_pictures(pixels, _decoded(root, listed, files, report))
     unfinished = index.with_name(f"{index.name}.{os.getpid()}.tmp")
-    text = json.dumps({"files": files, "problems": report.problems})
+    text = json.dumps({"files": files, "problems": report.as_json()})
     unfinished.write_text(text, encoding="utf-8")
     os.replace(unfinished, index)
 
@@ -256,15 +257,20 @@ def _decoded(
     for file in tqdm(listed, desc=root.name, unit="picture", disable=None):
         try:
             if (root / file).stat().st_size > MOST_BYTES:
-                raise ValueError("too large")
+                report.note(TOO_LARGE[0], file, TOO_LARGE[1])
+                continue
             data = (root / file).read_bytes()
             digest = hashlib.sha256(data).digest()
             if digest in seen:
-                report.note("the same picture as another", file)
+                report.note("the same picture as another", file, "keep one of them")
                 continue
             picture = square(data, SIDE)
-        except (OSError, ValueError):
-            report.note("unreadable", file)
+        except OSError as error:
+            remedy = f"{error.strerror}; check that you may read the file"
+            report.note("that can't be opened", file, remedy)
+            continue
+        except Unreadable as error:
+            report.note(error.kind, file, f"{error.reason}; {error.remedy}")
             continue
         seen.add(digest)
         files.append(file)

@@ -20,14 +20,16 @@ import numpy as np
 from tqdm import tqdm
 
 from minidalle2.storage.locks import locked
-from minidalle2.worlds.folder.metadata import Report
 from minidalle2.worlds.folder.world import HELD_OUT, SPLITS
-from minidalle2.worlds.shards.samples import CAPTIONS, BrokenShard, Piece, Sample, samples
+from minidalle2.worlds.report import Report, from_json
+from minidalle2.worlds.shards.members import BrokenShard
+from minidalle2.worlds.shards.sample import CAPTIONS, Piece, Sample
+from minidalle2.worlds.shards.samples import samples
 
 # Number of the shard, offset and size of the picture, offset and size of the caption, and the
 # index of the caption's extension in CAPTIONS.
 ROW = struct.Struct("<6q")
-VERSION = 1  # of the format; if it changes, every index is made again
+VERSION = 2  # of the format; if it changes, every index is made again
 
 
 class Index:
@@ -60,7 +62,7 @@ def open_index(name: str, paths: list[Path], cache: Path) -> Index:
                 _make(paths, kept, facts)
                 _forget_others(cache, place, (facts, *kept.values()))
     problems = json.loads(facts.read_text(encoding="utf-8"))
-    return Index(paths, kept, Report(problems))
+    return Index(paths, kept, from_json(problems))
 
 
 def _fingerprint(paths: list[Path]) -> int:
@@ -98,7 +100,7 @@ def _make(paths: list[Path], kept: dict[str, Path], facts: Path) -> None:
     for split, file in files.items():
         file.close()
         os.replace(unfinished[split], kept[split])
-    _unfinished(facts).write_text(json.dumps(report.problems), encoding="utf-8")
+    _unfinished(facts).write_text(json.dumps(report.as_json()), encoding="utf-8")
     os.replace(_unfinished(facts), facts)
 
 

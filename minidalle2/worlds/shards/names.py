@@ -5,7 +5,10 @@ all of them must exist. This module does not import torch (see worlds/catalogue.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+
+from minidalle2.worlds.archives import PACKED
 
 SUFFIX = ".tar"
 MOST = 1_000_000  # shards of one pattern; more would be a typing error
@@ -44,6 +47,19 @@ def shards_of(name: str) -> list[Path]:
             "work"
         )
     return sorted(paths)
+
+
+def unread(name: str) -> Iterator[tuple[str, str, str]]:
+    """Yields problem, file and remedy for archives in a folder that are not among its shards."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.rglob("*")):
+        file, suffix = path.relative_to(folder), path.suffix.lower()
+        if suffix in PACKED:
+            yield "not read because it is packed", file.as_posix(), "unpack it"
+        elif suffix == SUFFIX and len(file.parts) > 1:
+            yield "not read because it is in a subfolder", file.as_posix(), f"open {path.parent}"
 
 
 def expand(pattern: str) -> list[str]:

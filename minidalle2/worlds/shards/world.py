@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minidalle2.storage.decode import square
+from minidalle2.storage.decode import Unreadable, square
 from minidalle2.tokenizer import clean
 from minidalle2.training.world import ALL_ROWS, Sizes
 from minidalle2.unclip import Sampling
-from minidalle2.worlds.folder.metadata import Report
-from minidalle2.worlds.folder.world import GROUP, LETTERS, MOST_BYTES, PASSES, SPLITS
+from minidalle2.worlds.folder.world import GROUP, LETTERS, PASSES, SPLITS
+from minidalle2.worlds.report import Report
 from minidalle2.worlds.shards.index import open_index
-from minidalle2.worlds.shards.names import label, shards_of
-from minidalle2.worlds.shards.samples import Piece, caption_of, read
+from minidalle2.worlds.shards.names import label, shards_of, unread
+from minidalle2.worlds.shards.sample import Piece, caption_of, read
 from minidalle2.worlds.stored import (
     CHUNK,
     SIDE,
@@ -49,7 +49,10 @@ class Shards:
         paths = shards_of(name)
         self._index = open_index(name, paths, cache or cache_folder())
         train, held_out = (self._index.count(split) for split in SPLITS)
-        left_out = f"; left out: {self._index.report}" if self._index.report.problems else ""
+        report = self._index.report
+        for problem, file, remedy in unread(name):
+            report.note(problem, file, remedy)
+        left_out = f"; left out: {report}" if report.problems else ""
         if not train:
             raise ValueError(
                 f"the shards of {name} (tar files: {len(paths)}) have no sample to train on and "
@@ -59,7 +62,7 @@ class Shards:
             f"{name}: {train:,} samples to train on and {held_out:,} held out, in {len(paths):,} "
             f"shards{left_out}"
         )
-        self._unreadable: set[str] = set()  # names of samples; several threads add to it
+        self._unreadable: dict[str, Unreadable] = {}  # by name; several threads add to it
 
     forkable = False  # undecodable pictures are counted in this process
     sizes = Sizes()
@@ -68,8 +71,10 @@ class Shards:
     judge = None  # what a picture shows is known from its caption only
 
     def unreadable(self) -> str:
-        names = sorted(self._unreadable)
-        return str(Report({"unreadable": names})) if names else ""
+        report = Report()
+        for name, error in sorted(self._unreadable.items()):
+            report.note(error.kind, name, f"{error.reason}; {error.remedy}")
+        return str(report)
 
     @property
     def enough(self) -> int:
@@ -169,16 +174,17 @@ class Shards:
         total = self._index.count(split)
         for i in range(row, row + PATIENCE):
             shard, picture, caption = self._index.find(split, i % total)
-            data = b"" if picture.size > MOST_BYTES else _bytes(shard, picture)
             try:
-                found = np.asarray(square(data, SIDE).reduce(SIDE // size))
-            except ValueError:
-                self._unreadable.add(_name(shard, picture))
+                found = np.asarray(square(_bytes(shard, picture), SIDE).reduce(SIDE // size))
+            except Unreadable as error:
+                name = _name(shard, picture)
+                self._unreadable[name] = error
                 continue
             return found, _cleaned(_bytes(shard, caption), caption)
         raise ValueError(
             f"{PATIENCE} pictures of {self.path} one after another can't be decoded, the last of "
-            f"them is {_name(shard, picture)}; check that the shards contain pictures"
+            f"them is {name}: {self._unreadable[name].reason}; check that the shards contain "
+            "pictures"
         )
 
 
