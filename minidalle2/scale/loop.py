@@ -32,6 +32,7 @@ from minidalle2.scale.prefetch import Prefetched, workers_for
 from minidalle2.scale.recompute import recompute_activations
 from minidalle2.tokenizer import PAD
 from minidalle2.training.jobs import AnyJob
+from minidalle2.training.lineage import begin
 from minidalle2.training.loop import Loss, delayed_interrupt
 from minidalle2.training.optimizer import Update
 from minidalle2.training.precision import half_precision
@@ -76,6 +77,8 @@ def train_stage(
             make_tokenizer(world, folder)
         wait_for_all()
         return
+    if is_first():
+        begin(stage, world, folder)
     workers = workers_for(world, device)
     setting = Setting(world, folder, device, lambda batches: Prefetched(batches, workers))
     recipe = planned_recipe(world, profile, stage, minutes)

@@ -71,6 +71,10 @@ class Shards:
         names = sorted(self._unreadable)
         return str(Report({"unreadable": names})) if names else ""
 
+    def contents(self) -> list[str]:
+        """Name and size of each shard."""
+        return [f"{path.name} {path.stat().st_size}" for path in self._index.paths]
+
     @property
     def enough(self) -> int:
         return PASSES * self._index.count("train")
