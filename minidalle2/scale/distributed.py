@@ -13,6 +13,7 @@ program that torchrun did not start, nothing here has an effect.
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -197,7 +198,11 @@ def synchronised(model: nn.Module, loss: Callable) -> LossOfBatch:
     """The loss as a function of (batch, generator). Its backward pass gives every process the mean
     of the gradients of all processes."""
     module = _LossModule(model, loss)
-    return module if processes() == 1 else DistributedDataParallel(module, broadcast_buffers=False)
+    if processes() == 1:
+        return module
+    with warnings.catch_warnings():  # torch 2.13 has a new name for this option, torch 2.6 has not
+        warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+        return DistributedDataParallel(module, broadcast_buffers=False)
 
 
 class _LossModule(nn.Module):

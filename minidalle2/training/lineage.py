@@ -6,6 +6,8 @@ files were only added: then the training continues with all files, and its recor
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from minidalle2.priors.kinds import PRIORS
@@ -23,7 +25,7 @@ from minidalle2.storage.records import (
     weights_of,
     write_record,
 )
-from minidalle2.training.run import progress_of, state_of
+from minidalle2.training.run import Step, progress_of, state_of
 from minidalle2.training.world import World
 
 
@@ -132,14 +134,15 @@ def contents_of(world: World) -> tuple[Data, set[str]] | None:
     return data_of(world.name, contents()) if contents else None
 
 
-def begin(stage: str, world: World, folder: Path) -> None:
-    """Checks a stage, and records what it is trained with, before its training begins or resumes.
+def begin(stage: str, world: World, folder: Path) -> Record | None:
+    """Checks a stage before its training begins or resumes.
 
-    A training that an older version began has no record and gets none. Raises CheckpointError like
-    `check`, or if an earlier stage is missing.
+    Returns what it is trained with; None for a training that an older version began, which has no
+    record. Raises CheckpointError like `check`, or if an earlier stage is missing.
     """
     check(stage, world, folder)
-    missing = [name for name in needs().get(stage, ()) if not file_of(name, folder).is_file()]
+    files = {name: file_of(name, folder) for name in needs().get(stage, ())}
+    missing = [name for name, file in files.items() if not file.is_file()]
     if missing:
         if "tokenizer" in missing:
             check_replaceable("tokenizer", folder)
@@ -149,10 +152,21 @@ def begin(stage: str, world: World, folder: Path) -> None:
         )
     resumed = state_of(folder / stage).is_file()
     earlier = read_record(stage, folder) if resumed else Record({}, ())
-    if earlier is None or is_finished(stage, folder):
-        return
-    files = {name: file_of(name, folder) for name in needs().get(stage, ())}
-    inputs = {name: hashed(file.read_bytes()) for name, file in files.items() if file.is_file()}
+    if earlier is None:
+        return None
+    inputs = {name: hashed(file.read_bytes()) for name, file in files.items()}
     summary = contents_of(world)
     now = (summary[0],) if summary and earlier.data[-1:] != (summary[0],) else ()
-    write_record(Record(inputs, (*earlier.data, *now)), stage, folder)
+    return Record(inputs, (*earlier.data, *now))
+
+
+def recorded(
+    steps: Iterator[Step], record: Record | None, stage: str, folder: Path
+) -> Iterator[Step]:
+    """The same steps. The record is written after the first step, before any weights are saved."""
+    with closing(steps):
+        for step in steps:
+            if record:
+                write_record(record, stage, folder)
+                record = None
+            yield step

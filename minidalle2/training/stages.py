@@ -27,6 +27,7 @@ from minidalle2.storage.checkpoints import (
     save_tokenizer,
 )
 from minidalle2.storage.pictures import save_png, to_uint8
+from minidalle2.storage.records import write_record
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training import second_tower
 from minidalle2.training.alignment import AlignedDecoder, aligned_draws, aligned_loss_at
@@ -34,7 +35,7 @@ from minidalle2.training.degradation import blur, bsr
 from minidalle2.training.embedded import Batches, embed
 from minidalle2.training.glide import fed_with_text
 from minidalle2.training.jobs import AnyJob, ContrastiveJob, Job, onto, rows_of
-from minidalle2.training.lineage import begin
+from minidalle2.training.lineage import begin, recorded
 from minidalle2.training.loop import fit
 from minidalle2.training.precision import half_precision
 from minidalle2.training.progress import doing, shown
@@ -93,11 +94,11 @@ def train_stage(
     if stage == "tokenizer":
         make_tokenizer(world, folder)
         return
-    begin(stage, world, folder)
+    record = begin(stage, world, folder)
     recipe = planned_recipe(world, profile, stage, minutes)
     job = make_job(stage, Setting(world, folder, device), recipe)
     steps = fit(job.model, job.data, job.loss, recipe, folder / stage, stage, job.kept)
-    yield from with_sheets(steps, job, folder / stage)
+    yield from with_sheets(recorded(steps, record, stage, folder), job, folder / stage)
 
 
 def make_tokenizer(world: World, folder: Path) -> None:
@@ -108,9 +109,9 @@ def make_tokenizer(world: World, folder: Path) -> None:
     if (folder / "tokenizer.json").is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(world)
+    record, tokenizer = begin("tokenizer", world, folder), train_tokenizer(world)
     save_sampling(folder, world.sampling)
-    begin("tokenizer", world, folder)
+    write_record(record, "tokenizer", folder)
     save_tokenizer(tokenizer, folder / "tokenizer.json")
 
 
