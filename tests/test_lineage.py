@@ -384,8 +384,7 @@ def test_stages_of_different_trainings_are_neither_drawn_nor_released(tiny_dalle
     run = save_tiny(tiny_dalle2, tmp_path / "run")
     for stage in ("clip", "prior", "decoder"):
         inputs = {
-            name: records.hashed(records.file_of(name, run).read_bytes())
-            for name in lineage.needs()[stage]
+            name: records.hash_of(records.file_of(name, run)) for name in lineage.needs()[stage]
         }
         write_record(Record(inputs, ()), stage, run)
     DALLE2.load(run)

@@ -189,7 +189,7 @@ def test_a_full_disk_is_one_sentence_and_the_old_checkpoint_stays(tmp_path, monk
 
 def test_another_recipe_is_refused(tmp_path):
     train(tmp_path, stop_at=5)
-    with pytest.raises(CheckpointError, match="another recipe"):
+    with pytest.raises(CheckpointError, match="another recipe .learning_rate 0.004, now 0.5."):
         train(tmp_path, learning_rate=0.5)
 
 

@@ -53,6 +53,15 @@ def hashed(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
+def hash_of(file: Path) -> str:
+    """The hash of a file of any size."""
+    digest = hashlib.sha256()
+    with open(file, "rb") as opened:
+        while part := opened.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()[:16]
+
+
 def file_of(stage: str, folder: Path) -> Path:
     """The file of a stage in the folder of a run that later stages read."""
     return folder / "tokenizer.json" if stage == "tokenizer" else weights_of(stage, folder)
@@ -97,7 +106,7 @@ def changed_input(stage: str, folder: Path) -> str:
     record = read_record(stage, folder)
     for earlier, recorded in (record.inputs if record else {}).items():
         file = file_of(earlier, folder)
-        if not file.is_file() or hashed(file.read_bytes()) != recorded:
+        if not file.is_file() or hash_of(file) != recorded:
             return earlier
     return ""
 

@@ -18,7 +18,7 @@ from minidalle2.storage.records import (
     check_inputs,
     data_of,
     file_of,
-    hashed,
+    hash_of,
     only_added,
     path_of,
     read_record,
@@ -154,7 +154,7 @@ def begin(stage: str, world: World, folder: Path) -> Record | None:
     earlier = read_record(stage, folder) if resumed else Record({}, ())
     if earlier is None:
         return None
-    inputs = {name: hashed(file.read_bytes()) for name, file in files.items()}
+    inputs = {name: hash_of(file) for name, file in files.items()}
     summary = contents_of(world)
     now = (summary[0],) if summary and earlier.data[-1:] != (summary[0],) else ()
     return Record(inputs, (*earlier.data, *now))

@@ -61,6 +61,12 @@ def progress_of(folder: Path) -> dict:
         return json.loads(file.metadata()["progress"])
 
 
+def differences(earlier: dict, now: dict) -> str:
+    """'steps 600, now 4; batch_size 256, now 8': the values that differ."""
+    changed = [name for name in earlier | now if earlier.get(name) != now.get(name)]
+    return "; ".join(f"{name} {earlier.get(name)}, now {now.get(name)}" for name in changed)
+
+
 class Run:
     """One training run. It continues where the files in `folder` end.
 
@@ -144,13 +150,12 @@ class Run:
         """Raises CheckpointError if the model in `folder` has another config than this one."""
         earlier = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))["config"]
         now = json.loads(json.dumps(asdict(self.kept(self.model).config)))
-        differ = [k for k in now if k in earlier and earlier[k] != now[k]]
-        if differ:
+        known = {name: value for name, value in earlier.items() if name in now}
+        if differ := differences(now | known, now):  # configs of older versions have other names
             raise CheckpointError(
-                f"{self.folder} was trained with another size "
-                f"({', '.join(f'{k} {earlier[k]}, now {now[k]}' for k in differ)}), so it can't be "
-                "resumed; restore the tokenizer or the data with which it was trained, or train "
-                "into another folder"
+                f"{self.folder} was trained with another size ({differ}), so it can't be resumed; "
+                "restore the tokenizer or the data with which it was trained, or train into "
+                "another folder"
             )
 
     def restore(self) -> None:
@@ -161,10 +166,11 @@ class Run:
         path = state_of(self.folder)
         tensors, metadata = read_tensors(path)
         progress = json.loads(metadata["progress"])
-        if progress["recipe"] != json.loads(json.dumps(asdict(self.recipe))):
+        now = json.loads(json.dumps(asdict(self.recipe)))
+        if progress["recipe"] != now:
             raise CheckpointError(
-                f"{path} was trained with another recipe ({progress['recipe']}); train into "
-                "another folder, or with that recipe"
+                f"{path} was trained with another recipe ({differences(progress['recipe'], now)}); "
+                "resume it with the same --profile and --minutes, or train into another folder"
             )
         self.check_size()
         parts: dict[str, dict] = {"model": {}, "ema": {}, "optimizer": {}}
