@@ -230,6 +230,14 @@ def test_a_clip_under_a_prior_is_not_trained_further(run, steps, stops):
         assert check("clip", world(), run) == ""
 
 
+def test_all_stages_that_depend_on_a_stage_are_named(run):
+    make("decoder", run)
+    with pytest.raises(
+        CheckpointError, match="with which clip, prior and decoder in .* were trained"
+    ):
+        check_replaceable("tokenizer", run)
+
+
 def test_a_removed_clip_is_not_trained_again_under_a_prior(run):
     (run / "clip" / "model.safetensors").unlink()
     (run / "clip" / "training.safetensors").unlink()

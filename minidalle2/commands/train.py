@@ -52,15 +52,15 @@ def train_stages(args: Namespace, device: torch.device) -> None:
             refuse_to_start_over(folder, stages)
         world = open_and_tell(args.world)
         make_folder(folder)
-    if any_process(lacks_tokenizer(stages, folder)):
-        if is_first():
-            print(f"there is no tokenizer in {folder} yet, so it is trained first")
+    if first := any_process(lacks_tokenizer(stages, folder)):
         stages = ("tokenizer", *stages)
     execution, spent = Execution(args.parts, args.recompute), {}
     with alone(folder, stages), telling_unreadable(world):
         kept = [stage for stage in stages if is_kept(stage, folder)]
         if is_first():
             prepare(stages, world, folder, args.resume)
+            if first:
+                print(f"there is no tokenizer in {folder} yet, so it is trained first")
             for stage in kept:
                 print(f"{stage:12}  is kept; delete {folder / stage} to train it again")
         for stage in stages:

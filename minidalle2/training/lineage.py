@@ -70,18 +70,23 @@ def is_kept(stage: str, folder: Path) -> bool:
     return not resumable and is_finished(stage, folder)
 
 
+def listed(names: list[str]) -> str:
+    """'clip', 'clip and prior', 'clip, prior and decoder'."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 def check_replaceable(stage: str, folder: Path) -> None:
     """Raises CheckpointError if later stages were trained with the present weights of a stage."""
     later = dependents(stage, folder)
     if not later:
         return
-    file, names = file_of(stage, folder), " and ".join(later)
+    file, names = file_of(stage, folder), listed(later)
     fault = "training would change" if file.is_file() else "training would make another"
     remedy = "choose" if file.is_file() else "restore that file, or choose"
     raise CheckpointError(
         f"{fault} {file}, with which {names} in {folder} {'was' if len(later) == 1 else 'were'} "
         f"trained; {remedy} another folder with --out, or delete "
-        f"{' and '.join(str(folder / name) for name in later)}"
+        f"{listed([str(folder / name) for name in later])}"
     )
 
 
@@ -95,16 +100,16 @@ def check(stage: str, world: World, folder: Path) -> str:
         check_replaceable(stage, folder)
     resumed = stage != "tokenizer" and state_of(folder / stage).is_file()
     known = [name for name in needs().get(stage, ()) if file_of(name, folder).is_file()]
-    said = ""
+    said, summary = "", contents_of(world)
     for name in [*known, stage] if resumed else known:
         check_inputs(name, folder)
-        said = check_data(name, world, folder) or said
+        said = check_data(name, summary, folder) or said
     return said
 
 
-def check_data(stage: str, world: World, folder: Path) -> str:
-    """Like `check`, for the data of a trained stage alone."""
-    record, summary = read_record(stage, folder), contents_of(world)
+def check_data(stage: str, summary: tuple[Data, set[str]] | None, folder: Path) -> str:
+    """Like `check`, for the data of a trained stage alone. `summary` is that of `contents_of`."""
+    record = read_record(stage, folder)
     if not record or not record.data or not summary:
         return ""
     earlier, (now, present) = record.data[-1], summary
@@ -113,11 +118,11 @@ def check_data(stage: str, world: World, folder: Path) -> str:
     files = f"{earlier.files:,} files then, {now.files:,} files now"
     if only_added(earlier, present):
         return (
-            f"{world.name} has more files than when {stage} was trained ({files}): what is trained "
+            f"{now.world} has more files than when {stage} was trained ({files}): what is trained "
             "stays, and training continues with all files"
         )
     happened = (
-        f"the data of {world.name} has changed: files or captions were changed or removed ({files})"
+        f"the data of {now.world} has changed: files or captions were changed or removed ({files})"
         if earlier.world == now.world
         else f"its world was {earlier.world}, not {now.world}"
     )
