@@ -28,6 +28,7 @@ from minidalle2.storage.checkpoints import (
     write_json,
 )
 from minidalle2.storage.memory import keep_freed_memory
+from minidalle2.storage.records import check_inputs
 from minidalle2.unclip import (
     Generation,
     Sampling,
@@ -66,6 +67,8 @@ class DALLE2(UnCLIP):
             )
         keep_freed_memory()
         kind = kind_of(prior)
+        for stage in ("clip", kind.stage, "decoder"):
+            check_inputs(stage, folder)
         place = {"device": device, "memory_format": torch.channels_last}  # faster convolutions
         dalle2 = cls(
             tokenizer=load_tokenizer(folder / "tokenizer.json"),

@@ -65,14 +65,14 @@ class Tokenizer:
         return SPECIAL + 256 + len(self.merges)
 
     @classmethod
-    def train(cls, texts: list[str], vocab_size: int = 512, context_length: int = 64):
+    def train(cls, texts: list[str], vocab_size=512, context_length=64, progress=iter):
         """Learns merges until there are `vocab_size` ids or no pair occurs twice."""
         words = sorted({word for text in texts for word in _words(text)})
         tokenizer = cls([], words, context_length)
         counts = Counter(piece for text in texts for piece in PIECES.findall(text.encode()))
         pieces = [([tokenizer._id_of_byte[b] for b in piece], n) for piece, n in counts.items()]
         merges: list[Pair] = []
-        while SPECIAL + 256 + len(merges) < vocab_size:
+        for new_id in progress(range(SPECIAL + 256, vocab_size)):  # `progress` may show a bar
             pair_counts: Counter[Pair] = Counter()
             for ids, n in pieces:
                 for pair in zip(ids, ids[1:], strict=False):
@@ -80,7 +80,6 @@ class Tokenizer:
             if not pair_counts or max(pair_counts.values()) < 2:
                 break
             best = min(pair_counts, key=lambda pair: (-pair_counts[pair], pair))
-            new_id = SPECIAL + 256 + len(merges)
             pieces = [(merge(ids, best, new_id), n) for ids, n in pieces]
             merges.append(best)
         return cls(merges, words, context_length)

@@ -223,7 +223,10 @@ def test_train_one_stage(fake_training, tmp_path, capsys):
     out = str(tmp_path / "run")
     command = ["train", "clip", "--profile", "smoke", "--minutes", "3", "--out", out]
     assert main([*command, "--device", "cpu"]) == 0
-    assert calls == [("clip", "run", "smoke", "cpu", 3.0)]
+    assert calls == [
+        ("tokenizer", "run", "smoke", "cpu", None),
+        ("clip", "run", "smoke", "cpu", 3.0),
+    ]
     assert "clip" in (said := capsys.readouterr().out) and "3 steps, loss 0.3333" in said
 
 
@@ -289,7 +292,7 @@ def test_the_plain_loop_trains_unless_an_option_needs_the_other(
 
     for name in ("train_stage", "train_stage_at_scale"):
         monkeypatch.setattr(train, name, recorded(name))
-    command = ["train", "clip", "--out", str(tmp_path), "--device", "cpu", *options]
+    command = ["train", "judge", "--out", str(tmp_path), "--device", "cpu", *options]
     assert main(command) == 0
     execution = train.Execution(2 if "--parts" in options else 1, "--recompute" in options)
     assert used == [(loop, () if loop == "train_stage" else (execution,))]

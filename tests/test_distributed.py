@@ -1,9 +1,12 @@
 """Two processes train like one process. torchrun runs this file in each of the two processes."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,10 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minidalle2.clip import CLIP, CLIPConfig, clip_loss, contrast
+from minidalle2.commands.cli import main
+from minidalle2.commands.train import train_stages
 from minidalle2.decoder import DecoderConfig
 from minidalle2.prior import PriorConfig
 from minidalle2.priors.autoregressive_prior import AutoregressivePriorConfig
 from minidalle2.priors.regression_prior import RegressionPriorConfig
+from minidalle2.scale import distributed
 from minidalle2.scale import loop as scale_loop
 from minidalle2.scale.accumulation import contrasted
 from minidalle2.scale.distributed import (
@@ -31,6 +37,8 @@ from minidalle2.scale.loop import ONE_PASS, Execution
 from minidalle2.tokenizer import END
 from minidalle2.training import loop, stages
 from minidalle2.training.jobs import rows_of
+from minidalle2.training.lineage import needs
+from minidalle2.training.run import TrainingError
 from minidalle2.training.world import Sizes
 from minidalle2.worlds.shapes.world import Shapes
 from minidalle2.worlds.shards.world import Shards
@@ -59,6 +67,9 @@ TINY = Sizes(
     },
 )
 CLIPS = Path("clip", "model.safetensors")
+COMMAND = Namespace(
+    stage="clip", out=None, world="shapes", profile="smoke", minutes=None, parts=1, recompute=False
+)
 RESUMED = ("clip", "prior", "decoder")
 
 
@@ -102,9 +113,18 @@ def gradients(parts: int) -> dict[str, torch.Tensor]:
 
 
 def work(folder: Path) -> None:
-    """What each of the two processes does."""
+    """What each of the two processes does. In the end, the first process alone has an error."""
     tiny()
-    with together(CPU):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "ASIDE", 0.0)
+        try:
+            work_together(folder)
+        except (ValueError, SystemExit) as error:
+            (folder / f"ended-{os.environ['RANK']}").write_text(repr(error))
+
+
+def work_together(folder: Path) -> None:
+    with together(lambda: CPU):
         every = {}
         for stage in stages.STAGES:
             every[stage] = train(stage, folder / "by_two")
@@ -113,13 +133,20 @@ def work(folder: Path) -> None:
                     if is_first():
                         shutil.copy(folder / "alone" / CLIPS, folder / "by_two" / CLIPS)
         for stage in RESUMED:
-            train(stage, folder / "begun_by_two", stop_at=2)
-        every |= {f"{stage}, resumed": train(stage, folder / "begun_by_one") for stage in RESUMED}
+            train(stage, folder / "begun_by_two" / stage, stop_at=2)
+            every[f"{stage}, resumed"] = train(stage, folder / "begun_by_one" / stage)
         for parts in (1, 2):
             save_file(gradients(parts), folder / f"gradients-{parts}-{number()}.safetensors")
         for step in scale_loop.train_stage("decoder", Shapes(), folder / "by_two", "smoke", CPU):
             raise AssertionError(f"a finished training made step {step.step}")
         (folder / f"losses-{number()}.json").write_text(json.dumps(every))
+        for resume in (False, True):  # without a tokenizer, then with a finished training
+            train_stages(
+                Namespace(**vars(COMMAND) | {"out": folder / "fresh", "resume": resume}), CPU
+            )
+        with first_goes_ahead():
+            if is_first():
+                raise ValueError("only the first process can say this")
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +157,18 @@ def folder(tmp_path_factory) -> Path:
         tiny(patch.setattr)
         alone = {stage: train(stage, folder / "alone") for stage in stages.STAGES}
         (folder / "losses.json").write_text(json.dumps(alone))
-        for begun in ("begun_by_one", "begun_by_two"):
-            (folder / begun / "clip").mkdir(parents=True)
-            for needed in ("tokenizer.json", "clip/config.json", "clip/model.safetensors"):
-                (folder / begun / needed).write_bytes((folder / "alone" / needed).read_bytes())
         for stage in RESUMED:
-            train(stage, folder / "begun_by_one", stop_at=2)
+            for begun in ("begun_by_one", "begun_by_two"):
+                copy_needed(stage, folder / "alone", folder / begun / stage)
+            train(stage, folder / "begun_by_one" / stage, stop_at=2)
     launch(2, __file__, str(folder))
     return folder
+
+
+def copy_needed(stage: str, run: Path, other: Path) -> None:
+    """Copies what the training of a stage needs to the folder of another run."""
+    later = set(stages.STAGES) - set(needs()[stage])
+    shutil.copytree(run, other, ignore=shutil.ignore_patterns(*later))
 
 
 def launch(count: int, *command: str) -> subprocess.CompletedProcess:
@@ -174,14 +205,14 @@ def test_two_processes_have_the_losses_of_one(folder, stage):
 def test_begun_by_one_goes_on_with_two(folder, stage):
     alone, resumed = losses(folder)[stage], losses(folder, "losses-0")[f"{stage}, resumed"]
     assert resumed == pytest.approx(alone[2:], rel=2e-3)
-    log = (folder / "begun_by_one" / stage / "log.jsonl").read_text().splitlines()
+    log = (folder / "begun_by_one" / stage / stage / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [1, 4]
 
 
 @pytest.mark.parametrize("stage", RESUMED)
 def test_begun_by_two_goes_on_with_one(folder, stage, monkeypatch):
     tiny(monkeypatch.setattr)
-    resumed = train(stage, folder / "begun_by_two")
+    resumed = train(stage, folder / "begun_by_two" / stage)
     assert resumed == pytest.approx(losses(folder)[stage][2:], rel=2e-3)
 
 
@@ -203,7 +234,7 @@ def test_both_loops_train_alike(folder, stage, tmp_path, monkeypatch):
     found = {}
     for execution in (ONE_PASS, Execution(parts=2, recompute=True)):
         run = tmp_path / str(execution.parts)
-        shutil.copytree(folder / "alone", run, ignore=lambda *_: (stage,))
+        copy_needed(stage, folder / "alone", run)
         steps = scale_loop.train_stage(stage, Shapes(), run, "smoke", CPU, None, execution)
         found[execution.parts] = losses_of(steps)
     alone = losses(folder)[stage]
@@ -218,6 +249,97 @@ def test_the_first_process_alone_saves_and_draws(folder):
         for which in ("alone", "by_two")
     )
     assert by_one == by_two
+
+
+def test_train_clip_begins_with_a_tokenizer_that_one_process_makes(folder):
+    """As `torchrun … -m minidalle2 train clip` in a fresh clone."""
+    assert (folder / "fresh" / "tokenizer.json").is_file()
+    log = (folder / "fresh" / "clip" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [1, 4]
+
+
+def test_the_first_error_is_reported_once(folder):
+    """The other process waits for the first one, fails, and ends without a message."""
+    ended = [(folder / f"ended-{process}").read_text() for process in (0, 1)]
+    assert ended == ["ValueError('only the first process can say this')", "SystemExit(2)"]
+
+
+@pytest.fixture
+def torchrun(monkeypatch):
+    """The variables of torchrun in the second of two processes."""
+    values = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in (values | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"RANK": None}, "these variables are not set: RANK"),
+        ({"MASTER_ADDR": None, "MASTER_PORT": ""}, "not set: MASTER_ADDR, MASTER_PORT"),
+        ({"RANK": "2"}, "RANK is 2; ranks count from 0"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two', which is no number"),
+        ({"WORLD_SIZE": "0"}, "RANK is 1; ranks count from 0"),
+        ({"MASTER_PORT": "http"}, "MASTER_PORT is 'http', which is no number"),
+    ],
+)
+def test_variables_of_torchrun_that_are_missing_or_wrong(torchrun, monkeypatch, changes, sentence):
+    for name, value in changes.items():
+        monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=sentence) as caught, together(lambda: CPU):
+        raise AssertionError
+    assert "torchrun --nproc-per-node" in str(caught.value)
+
+
+def test_without_torchrun_there_is_one_process(torchrun, monkeypatch):
+    assert distributed.world_size() == 2
+    for value in ("1", None):
+        monkeypatch.delenv("WORLD_SIZE") if value is None else monkeypatch.setenv(
+            "WORLD_SIZE", value
+        )
+        with together(lambda: CPU) as device:
+            assert (device, processes()) == (CPU, 1)
+
+
+@pytest.fixture
+def store(monkeypatch):
+    monkeypatch.setattr(distributed, "ASIDE", 0.0)
+    previous = signal.getsignal(signal.SIGINT)
+    yield torch.distributed.HashStore()
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.parametrize("error, code", [(ValueError("x"), 2), (KeyboardInterrupt(), 130)])
+def test_one_process_reports_and_the_others_exit(store, error, code):
+    """The same error in all processes, such as a bad option or Ctrl-C."""
+    distributed.report_or_exit(error, store)  # returns: this process reports
+    for _ in range(2):
+        with pytest.raises(SystemExit) as left:
+            distributed.report_or_exit(error, store)
+        assert left.value.code == code and left.value.__suppress_context__
+
+
+def test_a_process_that_was_killed_is_named_as_the_cause(store):
+    gone = RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc] Connection closed by peer")
+    with pytest.raises(TrainingError, match="another process .* without a message"):
+        distributed.report_or_exit(gone, store)
+
+
+def test_a_store_that_is_gone_has_been_left_by_a_process_that_reports(store):
+    class Gone:
+        def add(self, name, number):
+            raise RuntimeError("Connection reset by peer")
+
+    assert not distributed.fails_first(Gone())
+
+
+def test_only_the_first_process_reports_a_wrong_option(torchrun, monkeypatch, capsys):
+    monkeypatch.setattr("minidalle2.commands.cli.ASIDE", 0.0)
+    assert main(["train", "clip", "--profile", "huge"]) == 2
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("RANK", "0")
+    assert main(["train", "clip", "--profile", "huge"]) == 2
+    assert "huge" in capsys.readouterr().err
 
 
 if __name__ == "__main__":

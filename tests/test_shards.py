@@ -464,7 +464,7 @@ def work(folder: Path) -> None:
     """What each of the two processes does."""
     make_tiny()
     world = Shards(str(folder / "s"), folder / "cache")
-    with together(CPU):
+    with together(lambda: CPU):
         rows = [world.captioned(16, seeded(step), rows=own_rows(16)) for step in range(3)]
         torch.save(rows, folder / f"rows-{number()}.pt")
         every = {stage: train(stage, world, folder / "by_two") for stage in TRAINED[:2]}

@@ -20,6 +20,7 @@ from minidalle2.storage.checkpoints import CheckpointError, read_tensors, write_
 from minidalle2.training import run, stages
 from minidalle2.training.jobs import Job
 from minidalle2.training.loop import fit
+from minidalle2.training.precision import half_precision
 from minidalle2.training.recipe import Recipe, learning_rate
 from minidalle2.training.recipes import LAPTOP, LAPTOP_MINUTES, PROFILES, split_minutes
 from minidalle2.training.run import TrainingError
@@ -190,7 +191,7 @@ def test_a_full_disk_is_one_sentence_and_the_old_checkpoint_stays(tmp_path, monk
 
 def test_another_recipe_is_refused(tmp_path):
     train(tmp_path, stop_at=5)
-    with pytest.raises(CheckpointError, match="another recipe"):
+    with pytest.raises(CheckpointError, match="another recipe .learning_rate 0.004, now 0.5."):
         train(tmp_path, learning_rate=0.5)
 
 
@@ -235,6 +236,17 @@ def test_a_finished_training_goes_on_with_a_restart(tmp_path):
     train(tmp_path / "short", steps=9, restarts=(5,))
     once, resumed = weights(tmp_path / "once"), weights(tmp_path / "short")
     assert all(torch.equal(once[name], resumed[name]) for name in once)
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_bfloat16_on_cpus_needs_amx(monkeypatch, amx):
+    """Training steps take longer in bfloat16 where AVX-512 alone multiplies it."""
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True, raising=False)
+    with half_precision(torch.device("cpu")):
+        assert (torch.ones(1, 1) @ torch.ones(1, 1)).dtype is (
+            torch.bfloat16 if amx else torch.float32
+        )
 
 
 def test_every_profile_trains_every_stage():

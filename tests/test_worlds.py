@@ -254,7 +254,7 @@ def test_evaluate_and_export_say_what_they_can_do(refuse, worlds):
 def test_train_shows_what_is_in_a_folder_before_it_starts(worlds, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MINIDALLE2_CACHE", str(tmp_path))
     folder = worlds["folder"].path
-    main(["train", "clip", "--world", str(folder), "--out", str(tmp_path / "run")])
+    main(["train", "prior", "--world", str(folder), "--out", str(tmp_path / "run")])
     assert "pictures to train on" in capsys.readouterr().out
     (tmp_path / "empty").mkdir()
     assert main(["train", "clip", "--world", str(tmp_path / "empty")]) == 2

@@ -6,7 +6,9 @@ second, and `--help` should not wait for it. So no file that is imported here ma
 
 import argparse
 import io
+import os
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -26,6 +28,8 @@ from minidalle2.commands.arguments import (
 )
 from minidalle2.commands.manipulation_arguments import add_blend, add_edit, add_inpaint, add_vary
 
+ASIDE = 5.0  # seconds until torchrun has ended this process, which has no message of its own
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command. Returns the exit code: 0, 2 after an error, 130 after Ctrl-C."""
@@ -34,6 +38,12 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         args = build_parser().parse_args(argv)
+    except ValueError as error:
+        if os.environ.get("RANK", "0") != "0":  # the first of torchrun's processes says the same
+            time.sleep(ASIDE)
+            return 2
+        return _fail(str(error), 2)
+    try:
         import_module(f"minidalle2.commands.{args.command}").run(args)
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "stopped", 130)

@@ -14,6 +14,7 @@ from minidalle2.decoder import Decoder, DecoderConfig
 from minidalle2.priors.kinds import PRIORS
 from minidalle2.storage.checkpoints import load_model, save_model
 from minidalle2.storage.eight_bits import pack
+from minidalle2.storage.records import check_inputs
 from minidalle2.training.glide import Glide
 from minidalle2.upsampler import Upsampler, UpsamplerConfig
 from minidalle2.worlds.catalogue import find
@@ -31,8 +32,11 @@ CLASSES = {
 def release(run: Path, weights: Path) -> float:
     """Copies every stage in `run` to `weights`, a folder that has the name of the world.
 
-    Returns the size of all files in megabytes.
+    Returns the size of all files in megabytes. Raises CheckpointError if a stage was trained with
+    another tokenizer or another earlier stage than those in `run`.
     """
+    for stage in (*CLASSES, "image_tower"):
+        check_inputs(stage, run)
     weights.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "sampling.json"):
         (weights / name).unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from argparse import Namespace
 
 from minidalle2.commands.evaluate import HEADER, hardware, table_line
 from minidalle2.commands.options import make_folder
-from minidalle2.commands.train import refuse_to_start_over, train
+from minidalle2.commands.train import discard_tokenizer, refuse_to_start_over, train
 from minidalle2.scale.loop import ONE_PASS
 from minidalle2.storage.devices import pick_device
 from minidalle2.storage.memory import keep_freed_memory
@@ -16,6 +16,7 @@ def run(args: Namespace) -> None:
     keep_freed_memory()
     device, folder = pick_device(args.device), make_folder(args.out)
     refuse_to_start_over(folder, STAGES)
+    discard_tokenizer(folder)
     profile = args.profile or ("speedrun_gpu" if device.type == "cuda" else "speedrun")
     seconds = clocked(
         lambda stage, world: train(stage, world, folder, profile, device, None, ONE_PASS), device

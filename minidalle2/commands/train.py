@@ -10,15 +10,24 @@ import torch
 from tqdm import tqdm
 
 from minidalle2.commands.options import make_folder
-from minidalle2.scale.distributed import first_goes_ahead, is_first, own_device, processes, together
+from minidalle2.scale.distributed import (
+    any_process,
+    first_goes_ahead,
+    is_first,
+    own_device,
+    processes,
+    together,
+)
 from minidalle2.scale.loop import ONE_PASS, Execution
 from minidalle2.scale.loop import train_stage as train_stage_at_scale
 from minidalle2.storage.checkpoints import remove_unfinished
 from minidalle2.storage.devices import pick_device
 from minidalle2.storage.locks import InUse, locked
 from minidalle2.storage.memory import keep_freed_memory
+from minidalle2.training.lineage import check, check_replaceable, is_kept
+from minidalle2.training.progress import doing, hidden, ticking
 from minidalle2.training.recipes import split_minutes
-from minidalle2.training.run import Step
+from minidalle2.training.run import Step, state_of
 from minidalle2.training.stages import ALL, STAGES, train_stage
 from minidalle2.training.world import World
 from minidalle2.worlds.catalogue import label_of, open_world
@@ -26,28 +35,37 @@ from minidalle2.worlds.catalogue import label_of, open_world
 
 def run(args: Namespace) -> None:
     keep_freed_memory()
+    with together(lambda: own_device(pick_device(args.device))) as device:
+        train_stages(args, device)
+
+
+def train_stages(args: Namespace, device: torch.device) -> None:
     stages = chosen_stages(args.stage)
-    device = own_device(pick_device(args.device))
     folder = args.out or Path("runs") / label_of(args.world)
-    if not args.resume:
-        refuse_to_start_over(folder, stages)
-    with together(device):
-        train_stages(args, stages, folder, device)
-
-
-def train_stages(
-    args: Namespace, stages: tuple[str, ...], folder: Path, device: torch.device
-) -> None:
-    with first_goes_ahead():
-        world = open_and_tell(args.world)
-        make_folder(folder)
+    if args.stage == "tokenizer" and args.minutes:
+        raise ValueError("--minutes has no effect on the tokenizer; leave it out")
     minutes = {args.stage: args.minutes}
     if args.minutes and args.stage == "all":
         minutes = split_minutes(list(stages), args.minutes)
-    execution = Execution(args.parts, args.recompute)
-    spent = {}
+    with first_goes_ahead():
+        if is_first() and not args.resume:
+            refuse_to_start_over(folder, stages)
+        world = open_and_tell(args.world)
+        make_folder(folder)
+    if first := any_process(lacks_tokenizer(stages, folder)):
+        stages = ("tokenizer", *stages)
+    execution, spent = Execution(args.parts, args.recompute), {}
     with alone(folder, stages), telling_unreadable(world):
+        kept = [stage for stage in stages if is_kept(stage, folder)]
+        if is_first():
+            prepare(stages, world, folder, args.resume)
+            if first:
+                print(f"there is no tokenizer in {folder} yet, so it is trained first")
+            for stage in kept:
+                print(f"{stage:12}  is kept; delete {folder / stage} to train it again")
         for stage in stages:
+            if stage in kept:
+                continue
             try:
                 spent[stage] = train(
                     stage, world, folder, args.profile, device, minutes.get(stage), execution
@@ -56,6 +74,33 @@ def train_stages(
                 raise KeyboardInterrupt(where_it_stopped(folder, stage)) from stop
     if len(spent) > 1 and is_first():
         print(f"{'all':12}  {sum(spent.values()):6.1f} min, in {folder}")
+
+
+def prepare(stages: tuple[str, ...], world: World, folder: Path, resume: bool) -> None:
+    """Checks that all stages can be trained in the folder, before the first one begins.
+
+    Prints whether files were added to the data since. Raises CheckpointError if something else has
+    changed, or if a stage would be replaced under a later one.
+    """
+    if "tokenizer" in stages and not resume:
+        discard_tokenizer(folder)
+    grown = [said for stage in stages if (said := check(stage, world, folder))]
+    for said in grown[:1]:
+        print(said)
+
+
+def discard_tokenizer(folder: Path) -> None:
+    """Removes the tokenizer, so that a new one is trained.
+
+    Raises CheckpointError if a stage was trained with the tokenizer.
+    """
+    check_replaceable("tokenizer", folder)
+    (folder / "tokenizer.json").unlink(missing_ok=True)
+
+
+def lacks_tokenizer(stages: tuple[str, ...], folder: Path) -> bool:
+    """Whether CLIP is trained first of all, and there is no tokenizer for it."""
+    return stages[0] == "clip" and not (folder / "tokenizer.json").is_file()
 
 
 def chosen_stages(name: str) -> tuple[str, ...]:
@@ -68,7 +113,8 @@ def chosen_stages(name: str) -> tuple[str, ...]:
 
 def open_and_tell(name: str) -> World:
     """Opens the world, and prints what was found in the user's files."""
-    world = open_world(name)
+    with doing(f"opening {label_of(name)}"):
+        world = open_world(name)
     if world.summary and is_first():
         print(world.summary)
     return world
@@ -85,15 +131,20 @@ def telling_unreadable(world: World) -> Iterator[None]:
 
 
 def refuse_to_start_over(folder: Path, stages: tuple[str, ...]) -> None:
-    """Raises ValueError if one of the stages has a training in `folder` already.
+    """Raises ValueError if one of the stages has a training or weights in `folder` already.
 
-    Without --resume such a training would be continued or overwritten unintentionally.
+    Without --resume they would be continued or overwritten unintentionally.
     """
     for stage in stages:
-        if (folder / stage / "training.safetensors").exists():
+        if state_of(folder / stage).exists():
             raise ValueError(
                 f"{folder / stage} already holds a training of {stage}; continue it with --resume, "
                 "or choose another folder with --out"
+            )
+        if is_kept(stage, folder):
+            raise ValueError(
+                f"{folder / stage} already holds weights of {stage}; delete that folder to train "
+                f"{stage} again, or choose another folder with --out"
             )
 
 
@@ -123,7 +174,7 @@ def alone(folder: Path, stages: tuple[str, ...]) -> Iterator[None]:
 
 
 def where_it_stopped(folder: Path, stage: str) -> str:
-    if (folder / stage / "training.safetensors").exists():
+    if state_of(folder / stage).exists():
         return (
             f"stopped; {stage} is saved in {folder / stage}, and the same command with --resume "
             "continues it"
@@ -142,10 +193,10 @@ def train(
 ) -> float:
     """Trains one stage to its end. Returns the minutes that this call took."""
     started, step = time.monotonic(), None
-    hidden = None if is_first() else True  # None: shown on a terminal only
     with (
         closing(steps_of(stage, world, folder, profile, device, minutes, execution)) as steps,
-        tqdm(desc=stage, unit="step", leave=False, disable=hidden) as bar,
+        tqdm(desc=stage, unit="step", leave=False, disable=hidden()) as bar,
+        ticking(bar),
     ):
         for step in steps:
             if bar.total is None:  # steps before a --resume must not count for the rate

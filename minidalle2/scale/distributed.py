@@ -5,12 +5,15 @@
 All processes draw the same random numbers, and each uses its own rows of them. torch's
 DistributedDataParallel averages the gradients. So weights, averages and optimizers are equal
 everywhere, and equal to those of one process with the same batches, except for the order of sums.
-The first process logs and saves. All processes load checkpoints, so they must see one folder. In a
+The first process logs and saves. All processes load checkpoints, so they must see one folder. After
+an error, the process that failed first reports it, and the others end without a message. In a
 program that torchrun did not start, nothing here has an effect.
 """
 
 import os
+import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,8 +24,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from minidalle2.training.jobs import count
+from minidalle2.training.progress import doing
+from minidalle2.training.run import TrainingError
 
 LAST_EXCHANGE = 0.2  # seconds for gloo's threads to release the last exchange
+# torchrun ends all processes as soon as one has ended with an error. So a process without a message
+# waits for so many seconds, in which the other one reports its error.
+ASIDE = 5.0
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 LossOfBatch = Callable[[Any, torch.Generator], Tensor]  # (batch, generator) → scalar
 
 
@@ -55,25 +64,95 @@ def own_device(device: torch.device) -> torch.device:
 
 
 @contextmanager
-def together(device: torch.device) -> Iterator[None]:
+def together(pick: Callable[[], torch.device]) -> Iterator[torch.device]:
     """Inside, the processes that torchrun started can communicate: by gloo on CPUs, NCCL on GPUs.
 
-    Entering waits for all of them.
+    Entering waits for all of them. Yields the device of this process, which `pick` returns. After
+    an error inside, only the process that failed first raises the error. The others exit without a
+    message. Raises ValueError if the processes can't find each other.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield
+    if world_size() == 1:
+        yield pick()
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        yield
+        with doing("waiting for the other processes"):
+            store, rank, size = next(dist.rendezvous("env://"))
+    except (dist.DistError, ValueError) as error:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise ValueError(f"the processes can't connect at {place}: {error}") from error
+    store = dist.PrefixStore("minidalle2", store)
+    try:
+        device = pick()
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+        yield device
+    except BaseException as error:
+        # Before this process leaves the group, because then all others fail, too.
+        report_or_exit(error, store)
+        raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
         # DistributedDataParallel keeps gloo's threads alive. If one of them still holds tensors of
         # the last exchange when Python exits, it aborts the process without a message. It needs a
         # moment in which this thread does not hold the interpreter lock.
         time.sleep(LAST_EXCHANGE)
+
+
+def world_size() -> int:
+    """The number of processes that torchrun started; 1 without torchrun.
+
+    Raises ValueError if only a part of torchrun's variables is set.
+    """
+    number = os.environ.get("WORLD_SIZE", "1")
+    if number == "1":
+        return 1
+    missing = [name for name in VARIABLES if not os.environ.get(name)]
+    numbers = [name for name in VARIABLES if name != "MASTER_ADDR"]
+    wrong = [name for name in numbers if not os.environ.get(name, "0").isdecimal()]
+    if missing:
+        fault = f"these variables are not set: {', '.join(missing)}"
+    elif wrong:
+        fault = f"{wrong[0]} is {os.environ[wrong[0]]!r}, which is no number"
+    elif int(os.environ["RANK"]) >= int(number):
+        fault = f"RANK is {os.environ['RANK']}; ranks count from 0"
+    else:
+        return int(number)
+    raise ValueError(
+        f"WORLD_SIZE is {number}, but {fault}. Start several processes with `torchrun "
+        "--nproc-per-node 2 -m minidalle2 train …`, which sets all of them, or unset WORLD_SIZE to "
+        "train in one process"
+    )
+
+
+def report_or_exit(error: BaseException, store: dist.Store) -> None:
+    """Returns in the process that must report its error, and exits in all others.
+
+    Raises TrainingError if the first error is that another process is gone.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # torchrun repeats a Ctrl-C
+    if fails_first(store):
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise TrainingError(
+                "another process of this training has ended without a message; it may have been "
+                "killed, or the memory may be too small for several processes"
+            ) from None
+        return
+    time.sleep(ASIDE)
+    raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2) from None
+
+
+def fails_first(store: dist.Store) -> bool:
+    """Whether no other process has called this function before.
+
+    False if the store is gone, because then the process that kept the store has failed before.
+    """
+    try:
+        return store.add("failed", 1) == 1
+    except RuntimeError:
+        return False
 
 
 @contextmanager
@@ -119,7 +198,11 @@ def synchronised(model: nn.Module, loss: Callable) -> LossOfBatch:
     """The loss as a function of (batch, generator). Its backward pass gives every process the mean
     of the gradients of all processes."""
     module = _LossModule(model, loss)
-    return module if processes() == 1 else DistributedDataParallel(module, broadcast_buffers=False)
+    if processes() == 1:
+        return module
+    with warnings.catch_warnings():  # torch 2.13 has a new name for this option, torch 2.6 has not
+        warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+        return DistributedDataParallel(module, broadcast_buffers=False)
 
 
 class _LossModule(nn.Module):

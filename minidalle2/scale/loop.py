@@ -32,6 +32,7 @@ from minidalle2.scale.prefetch import Prefetched, workers_for
 from minidalle2.scale.recompute import recompute_activations
 from minidalle2.tokenizer import PAD
 from minidalle2.training.jobs import AnyJob
+from minidalle2.training.lineage import begin, recorded
 from minidalle2.training.loop import Loss, delayed_interrupt
 from minidalle2.training.optimizer import Update
 from minidalle2.training.precision import half_precision
@@ -76,6 +77,7 @@ def train_stage(
             make_tokenizer(world, folder)
         wait_for_all()
         return
+    record = begin(stage, world, folder) if is_first() else None
     workers = workers_for(world, device)
     setting = Setting(world, folder, device, lambda batches: Prefetched(batches, workers))
     recipe = planned_recipe(world, profile, stage, minutes)
@@ -84,7 +86,9 @@ def train_stage(
         recompute_activations(job.model)
     loss = loss_of(job, execution, device, context_length(setting))
     steps = fit(job, loss, recipe, folder / stage, stage, workers)
-    yield from with_sheets(steps, job, folder / stage) if is_first() else steps
+    if is_first():
+        steps = with_sheets(recorded(steps, record, stage, folder), job, folder / stage)
+    yield from steps
     wait_for_all()  # until the first process has saved what the next stage loads
 
 

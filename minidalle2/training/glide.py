@@ -19,6 +19,7 @@ from minidalle2.clip import TextTower
 from minidalle2.dalle2 import DALLE2
 from minidalle2.decoder import Decoder, DecoderConfig
 from minidalle2.storage.checkpoints import CheckpointError, load_model
+from minidalle2.storage.records import check_inputs
 
 
 class Glide(Decoder):
@@ -73,6 +74,7 @@ def load_glide(folder: Path, dalle2: DALLE2) -> DALLE2:
             f"there is no GLIDE in {folder} to compare with; train it with "
             f"`minidalle2 train glide --out {folder}`"
         )
+    check_inputs("glide", folder)
     glide = load_model(folder / "glide", "glide", DecoderConfig, Glide)
     if glide.config != dalle2.decoder.config:
         raise CheckpointError(

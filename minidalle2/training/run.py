@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from minidalle2.storage.checkpoints import (
@@ -48,6 +49,24 @@ def whole(model: nn.Module) -> nn.Module:
     return model
 
 
+def state_of(folder: Path) -> Path:
+    """The file from which the training of a stage in `folder` is resumed."""
+    return folder / "training.safetensors"
+
+
+def progress_of(folder: Path) -> dict:
+    """step, total, seconds and recipe of the training in `folder`. Raises CheckpointError."""
+    path = state_of(folder)
+    with reading(path), safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["progress"])
+
+
+def differences(earlier: dict, now: dict) -> str:
+    """'steps 600, now 4; batch_size 256, now 8': the values that differ."""
+    changed = [name for name in earlier | now if earlier.get(name) != now.get(name)]
+    return "; ".join(f"{name} {earlier.get(name)}, now {now.get(name)}" for name in changed)
+
+
 class Run:
     """One training run. It continues where the files in `folder` end.
 
@@ -68,11 +87,13 @@ class Run:
         self.ema = EMA(model, recipe.ema_decay)
         self.optimizers = build_optimizers(model, recipe.learning_rate, recipe.weight_decay)
         self.update = update(self.optimizers, recipe.clip_norm)
-        self.step, self.seconds, self.total = 0, 0.0, recipe.steps
+        # A training whose minutes are given must be long enough to time its steps.
+        total = max(recipe.steps, TIMED_STEPS + 1) if recipe.minutes else recipe.steps
+        self.step, self.seconds, self.total = 0, 0.0, total
         self.log: list[str] = []
         self.last_save = time.monotonic()
-        if (folder / "training.safetensors").exists():
-            with reading(folder / "training.safetensors"):
+        if state_of(folder).exists():
+            with reading(state_of(folder)):
                 self.restore()
 
     def generator(self) -> torch.Generator:
@@ -121,20 +142,37 @@ class Run:
         log = "\n".join(self.log) + "\n"
         write_atomically(self.folder / "log.jsonl", lambda path: path.write_text(log))
         # This file is written last, because it alone decides where a resumed run continues.
-        path = self.folder / "training.safetensors"
+        path = state_of(self.folder)
         write_tensors(path, tensors, {"progress": json.dumps(progress), "log": log})
         self.last_save = time.monotonic()
 
+    def check_size(self) -> None:
+        """Raises CheckpointError if the model in `folder` has another config than this one."""
+        earlier = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))["config"]
+        now = json.loads(json.dumps(asdict(self.kept(self.model).config)))
+        known = {name: value for name, value in earlier.items() if name in now}
+        if differ := differences(now | known, now):  # configs of older versions have other names
+            raise CheckpointError(
+                f"{self.folder} was trained with another size ({differ}), so it can't be resumed; "
+                "restore the tokenizer or the data with which it was trained, or train into "
+                "another folder"
+            )
+
     def restore(self) -> None:
-        """Continues the run in `folder`. Raises CheckpointError if it had another recipe."""
-        path = self.folder / "training.safetensors"
+        """Continues the run in `folder`.
+
+        Raises CheckpointError if it had another recipe or a model of another size.
+        """
+        path = state_of(self.folder)
         tensors, metadata = read_tensors(path)
         progress = json.loads(metadata["progress"])
-        if progress["recipe"] != json.loads(json.dumps(asdict(self.recipe))):
+        now = json.loads(json.dumps(asdict(self.recipe)))
+        if progress["recipe"] != now:
             raise CheckpointError(
-                f"{path} was trained with another recipe ({progress['recipe']}); train into "
-                "another folder, or with that recipe"
+                f"{path} was trained with another recipe ({differences(progress['recipe'], now)}); "
+                "resume it with the same --profile and --minutes, or train into another folder"
             )
+        self.check_size()
         parts: dict[str, dict] = {"model": {}, "ema": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             part, rest = name.split(".", 1)

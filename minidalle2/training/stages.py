@@ -27,6 +27,7 @@ from minidalle2.storage.checkpoints import (
     save_tokenizer,
 )
 from minidalle2.storage.pictures import save_png, to_uint8
+from minidalle2.storage.records import write_record
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training import second_tower
 from minidalle2.training.alignment import AlignedDecoder, aligned_draws, aligned_loss_at
@@ -34,8 +35,10 @@ from minidalle2.training.degradation import blur, bsr
 from minidalle2.training.embedded import Batches, embed
 from minidalle2.training.glide import fed_with_text
 from minidalle2.training.jobs import AnyJob, ContrastiveJob, Job, onto, rows_of
+from minidalle2.training.lineage import begin, recorded
 from minidalle2.training.loop import fit
 from minidalle2.training.precision import half_precision
+from minidalle2.training.progress import doing, shown
 from minidalle2.training.recipe import Recipe
 from minidalle2.training.recipes import recipe_of
 from minidalle2.training.run import Step
@@ -84,26 +87,40 @@ def train_stage(
     device: torch.device,
     minutes: float | None = None,
 ) -> Iterator[Step]:
-    """Trains one stage into folder/stage, or resumes it. Yields its steps."""
+    """Trains one stage into folder/stage, or resumes it. Yields its steps.
+
+    Raises CheckpointError if an earlier stage is missing, or if an earlier stage or the data has
+    changed.
+    """
     if stage == "tokenizer":
         make_tokenizer(world, folder)
         return
+    record = begin(stage, world, folder)
     recipe = planned_recipe(world, profile, stage, minutes)
     job = make_job(stage, Setting(world, folder, device), recipe)
     steps = fit(job.model, job.data, job.loss, recipe, folder / stage, stage, job.kept)
-    yield from with_sheets(steps, job, folder / stage)
+    yield from with_sheets(recorded(steps, record, stage, folder), job, folder / stage)
 
 
 def make_tokenizer(world: World, folder: Path) -> None:
-    """Writes tokenizer.json, and sampling.json if the world is not sampled in the default way."""
+    """Writes tokenizer.json, and sampling.json if the world is not sampled in the default way.
+
+    A tokenizer that is there is kept, because another one would give all captions other ids.
+    """
+    if (folder / "tokenizer.json").is_file():
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    save_tokenizer(train_tokenizer(world), folder / "tokenizer.json")
+    record, tokenizer = begin("tokenizer", world, folder), train_tokenizer(world)
     save_sampling(folder, world.sampling)
+    write_record(record, "tokenizer", folder)
+    save_tokenizer(tokenizer, folder / "tokenizer.json")
 
 
 def train_tokenizer(world: World) -> Tokenizer:
-    captions = world.training_captions(CAPTIONS, torch.Generator().manual_seed(0))
-    return Tokenizer.train(captions, world.sizes.vocabulary)
+    with doing("reading captions"):
+        captions = world.training_captions(CAPTIONS, torch.Generator().manual_seed(0))
+    progress = partial(shown, activity="learning tokens", unit="token")
+    return Tokenizer.train(captions, world.sizes.vocabulary, progress=progress)
 
 
 def planned_recipe(world: World, profile: str, stage: str, minutes: float | None) -> Recipe:
@@ -128,7 +145,9 @@ def with_sheets(steps: Iterator[Step], job: AnyJob, folder: Path) -> Iterator[St
         for step in steps:
             yield step
             if job.sheet and sheet_is_due(step.step, step.total):
-                save_sheet(job.sheet(step.average), folder / "samples" / f"{step.step:06}.png")
+                with doing("drawing a sheet of samples"):
+                    sheet = job.sheet(step.average)
+                save_sheet(sheet, folder / "samples" / f"{step.step:06}.png")
 
 
 def sheet_is_due(step: int, total: int) -> bool:
@@ -204,13 +223,14 @@ def prior_job(kind: PriorKind, setting: Setting, recipe: Recipe) -> Job:
         config = kind.config(clip_embedding=clip.config.embedding)
     if "vocab_size" in {field.name for field in fields(config)}:
         config = replace(config, vocab_size=tokenizer.vocab_size)
-    model = kind.prepared(config, embedded.z_i, embedded.z_t)
+    with doing("measuring embeddings"):
+        model = kind.prepared(config, embedded.z_i, embedded.z_t)
     return Job(model, embedded.draw, onto(setting.device), kind.draws, kind.loss_at)
 
 
 def decoder_job(setting: Setting) -> Job:
     """The text encoder starts with the weights of CLIP's, then trains with the rest."""
-    tokenizer, clip = setting.tokenizer, setting.clip
+    clip, tokenizer = setting.clip, setting.tokenizer
     decoder = Decoder(replace(setting.world.sizes.decoder, vocab_size=tokenizer.vocab_size))
     decoder.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
     return drawing_job(setting, tokenizer, clip, decoder)

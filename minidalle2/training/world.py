@@ -49,6 +49,10 @@ class World(Protocol):
 
     `rows` selects rows of a batch. The other rows are not needed, so that each of several
     processes makes only its own. The batch does not depend on `rows`.
+
+    A world may also have a method `contents`, which returns a list of strings: one for each file
+    of its data, which changes if the file or its caption changes. Then a training is not continued
+    with other data unnoticed (lineage.py).
     """
 
     name: str

@@ -16,7 +16,7 @@ from minidalle2.worlds.batches import Pairs, caption_rng, rows_of_pairs
 from minidalle2.worlds.emoji.backgrounds import compose, sample_backgrounds
 from minidalle2.worlds.emoji.captions import describe
 from minidalle2.worlds.emoji.drawings import SIZES as PICTURE_SIZES
-from minidalle2.worlds.emoji.drawings import draw, pictures
+from minidalle2.worlds.emoji.drawings import draw, fingerprint, pictures
 from minidalle2.worlds.emoji.jitter import jitter
 from minidalle2.worlds.emoji.judge import JUDGE
 from minidalle2.worlds.emoji.names import drawings
@@ -27,6 +27,7 @@ from minidalle2.worlds.stored import shuffled, windows
 
 JITTERED = 0.5  # share of the training pictures; the others have the drawing's own size and place
 SEEN = 32  # pixels a side of CLIP's pictures
+VERSION = 1  # changes when the captions or backgrounds of a seed change
 CLOSEST = 1.7  # largest scale in CLIP's augmentation
 
 
@@ -113,6 +114,10 @@ class Emoji:
 
     def unreadable(self) -> str:
         return ""
+
+    def contents(self) -> list[str]:
+        """The version of captions and backgrounds, and a hash of the drawings."""
+        return [f"version {VERSION}", fingerprint()]
 
 
 def _with_captions(

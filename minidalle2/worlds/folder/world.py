@@ -130,6 +130,12 @@ class Folder:
     def unreadable(self) -> str:
         return ""  # all pictures were read when the folder was opened
 
+    def contents(self) -> list[str]:
+        """Name, size and caption of each picture."""
+        sizes = ((self.path / file).stat().st_size for file in self.files)
+        facts = zip(self.files, sizes, self.captions, strict=True)
+        return [f"{file} {size} {caption}" for file, size, caption in facts]
+
     def rows(self, split: str) -> Tensor:
         """Numbers of the pictures of a split: the positions of their names in `files`.
 

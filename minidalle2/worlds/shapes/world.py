@@ -18,6 +18,8 @@ from minidalle2.worlds.shapes.near_misses import sample_near_misses
 from minidalle2.worlds.shapes.scenes import KINDS, Scenes, sample_scenes
 from minidalle2.worlds.shapes.sizes import SIZES
 
+VERSION = 1  # changes when the pictures or captions of a seed change
+
 
 class Shapes:
     """No picture is stored. A batch depends on its generator only."""
@@ -68,6 +70,10 @@ class Shapes:
 
     def unreadable(self) -> str:
         return ""
+
+    def contents(self) -> list[str]:
+        """The version, and the kinds of scenes."""
+        return [f"version {VERSION}", *self.kinds]
 
 
 def _with_captions(scenes: Scenes, generator: torch.Generator, split: str, size: int) -> Pairs:

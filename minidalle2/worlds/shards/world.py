@@ -76,6 +76,10 @@ class Shards:
             report.note(error.kind, name, f"{error.reason}; {error.remedy}")
         return str(report)
 
+    def contents(self) -> list[str]:
+        """Name and size of each shard."""
+        return [f"{path.name} {path.stat().st_size}" for path in self._index.paths]
+
     @property
     def enough(self) -> int:
         return PASSES * self._index.count("train")
