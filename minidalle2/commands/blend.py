@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minidalle2.commands.file_names import file_of
 from minidalle2.commands.manipulate import (
     enlarge,
-    file_of,
     finish,
     invert_all,
     load,
@@ -17,7 +17,8 @@ from minidalle2.commands.manipulate import (
     settings_of,
     shrunk,
 )
-from minidalle2.commands.options import make_folder, say_unseen
+from minidalle2.commands.options import say_unseen
+from minidalle2.commands.output_folder import output_folder
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.blending import latents_of_text, mix, starting_noise
@@ -45,7 +46,7 @@ def run(args: Namespace) -> None:
     dalle2, walk = load(args)
     if args.texts:
         say_unseen(args.texts, dalle2.tokenizer, args.world)
-    folder = make_folder(args.out)
+    folder = output_folder(args.out, args.images)
     label = (" to " if ends == 2 else " + ").join(names(args))
     first = {}
     if ends > 2 and args.images:

@@ -125,7 +125,7 @@ def add_draw(commands: Commands) -> None:
         help="the prior that predicts the image embedding; --weights must contain it (default "
         "diffusion)",
     )
-    add_drawn(parser)
+    add_drawn(parser, "outputs")
 
 
 def add_train(commands: Commands) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from minidalle2.commands.file_names import file_of
 from minidalle2.commands.manipulate import (
     enlarge,
-    file_of,
     finish,
     invert_all,
     load,
@@ -16,7 +16,8 @@ from minidalle2.commands.manipulate import (
     settings_of,
     shrunk,
 )
-from minidalle2.commands.options import make_folder, say_unseen
+from minidalle2.commands.options import say_unseen
+from minidalle2.commands.output_folder import output_folder
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.inversion import Latents, Walk
@@ -29,7 +30,7 @@ def run(args: Namespace) -> None:
     dalle2, walk = load(args)
     z_d = direction(dalle2.clip, dalle2.tokenizer, [args.old], [args.new])
     say_unseen([args.old, args.new], dalle2.tokenizer, args.world)
-    folder = make_folder(args.out)
+    folder = output_folder(args.out, args.images)
     latents = invert_all(dalle2, images, walk)
     farthest = thetas_of(dalle2, latents, args)
     given = to_uint8(shrunk(images, args.size))

@@ -8,17 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minidalle2.commands.file_names import file_of
 from minidalle2.commands.manipulate import (
     SIDE,
     enlarge,
-    file_of,
     finish,
     load,
     read_images,
     settings_of,
     shrunk,
 )
-from minidalle2.commands.options import make_folder, say_unseen
+from minidalle2.commands.options import say_unseen
+from minidalle2.commands.output_folder import output_folder
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.inpainting import Resampling, conditioned, inpaint
@@ -35,7 +36,7 @@ def run(args: Namespace) -> None:
     dalle2, walk = load(args)
     if args.new:
         say_unseen([args.new], dalle2.tokenizer, args.world)
-    folder = make_folder(args.out)
+    folder = output_folder(args.out, [*args.images, args.mask])
     kept = shrunk(images, args.size).masked_fill(~known_at(known, args.size), GRAY)
     first = {_label(args, k): [picture] for k, picture in enumerate(to_uint8(kept))}
     total = len(images) * args.n

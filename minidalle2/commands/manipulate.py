@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minidalle2.commands.options import weights_of
-from minidalle2.commands.results import CHUNK, Drawn, save_strips, say_where, slug, write_pictures
+from minidalle2.commands.results import CHUNK, Drawn, save_strips, say_where, write_pictures
 from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.inversion import Latents, Walk, invert
 from minidalle2.storage.devices import pick_device
@@ -78,11 +78,6 @@ def settings_of(dalle2: DALLE2, walk: Walk, size: int) -> dict:
     upsampling = {name: value for name, value in sampling.items() if name.startswith("upsampler")}
     lowest = dalle2.decoder.diffusion.lowest
     return {**asdict(walk), "lowest": lowest, **upsampling, "size": size}
-
-
-def file_of(i: int, *names: str) -> str:
-    """3, 'cat', 'to', 'dog' → '0003_cat_to_dog.png'."""
-    return f"{i:04d}_{slug(' '.join(names))}.png"
 
 
 def finish(

@@ -40,7 +40,7 @@ def add_vary(commands: Commands) -> None:
         metavar="E",
         help="how much changes, from 0 (nothing: the same picture) to 1 (default 1)",
     )
-    _add_walk(parser)
+    _add_walk(parser, "outputs/vary")
 
 
 def add_blend(commands: Commands) -> None:
@@ -79,7 +79,7 @@ def add_blend(commands: Commands) -> None:
         "noise of the first to that of the second, so that both inputs are reproduced; fixed: the "
         "same noise for every picture (default both)",
     )
-    _add_walk(parser)
+    _add_walk(parser, "outputs/blend")
 
 
 def add_edit(commands: Commands) -> None:
@@ -122,7 +122,7 @@ def add_edit(commands: Commands) -> None:
         help="number of pictures for each input picture, with rotations from 0 to T; 1 draws the "
         "rotation by T only (default 5)",
     )
-    _add_walk(parser)
+    _add_walk(parser, "outputs/edit")
 
 
 def add_inpaint(commands: Commands) -> None:
@@ -172,7 +172,7 @@ def add_inpaint(commands: Commands) -> None:
         help="guidance scale of the decoder: larger values follow --to (or what CLIP sees) more "
         "closely (default 2)",
     )
-    add_drawn(parser)
+    add_drawn(parser, "outputs/inpaint")
 
 
 def _add_images(parser: ArgumentParser, nargs: str) -> None:
@@ -186,7 +186,7 @@ def _add_images(parser: ArgumentParser, nargs: str) -> None:
     add_world(parser)
 
 
-def _add_walk(parser: ArgumentParser) -> None:
+def _add_walk(parser: ArgumentParser, out: str) -> None:
     """The options of the commands that invert a picture and decode it again."""
     add_seed(parser)
     parser.add_argument(
@@ -204,4 +204,4 @@ def _add_walk(parser: ArgumentParser) -> None:
         help="guidance scale of the decoder: above 1, it draws more clearly what CLIP sees "
         "(default 1)",
     )
-    add_drawn(parser)
+    add_drawn(parser, out)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from minidalle2.commands.file_names import file_of
 from minidalle2.commands.manipulate import (
     enlarge,
-    file_of,
     finish,
     invert_all,
     load,
@@ -15,7 +15,7 @@ from minidalle2.commands.manipulate import (
     settings_of,
     shrunk,
 )
-from minidalle2.commands.options import make_folder
+from minidalle2.commands.output_folder import output_folder
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.inversion import Walk, decoder_noise
@@ -26,7 +26,7 @@ from minidalle2.storage.pictures import to_uint8
 def run(args: Namespace) -> None:
     images = read_images(args.images)
     dalle2, walk = load(args)
-    folder = make_folder(args.out)
+    folder = output_folder(args.out, args.images)
     given = to_uint8(shrunk(images, args.size))
     first = {_label(args, k): [picture] for k, picture in enumerate(given)}
     total = len(images) * args.n

@@ -16,7 +16,7 @@ class Report:
     # (dalle2, judge, kind of prompts, n, seed, sampling) → how many pictures follow their prompt
     prompt_row: Callable[..., dict] | None = None
     probes: tuple[str, ...] = ()  # experiments that are measured on request only
-    draws_sheets: bool = False  # whether `evaluate` can write sheets of pictures to a folder
+    sheets: tuple[str, ...] = ()  # names of all sheets of pictures that `evaluate` can write
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ def pack(folder: Path, into: Path, per_shard: int) -> Iterator[int]:
     """Moves the pictures in `folder` into shards; yields the number of samples packed so far.
 
     `export` of a world has written the folder. Every shard but the last has `per_shard` samples. A
-    picture is removed as soon as it is packed. A shard appears only when it is complete. At the
-    end, shards of an earlier, longer export are removed.
+    picture is removed as soon as it is packed. A shard appears only when it is complete.
     """
     shard = packed = 0
     with open(folder / "metadata.jsonl", encoding="utf-8") as lines:
@@ -29,9 +28,6 @@ def pack(folder: Path, into: Path, per_shard: int) -> Iterator[int]:
             _write(folder, [json.loads(line) for line in some], into / SHARD.format(shard))
             shard, packed = shard + 1, packed + len(some)
             yield packed
-    for path in into.glob(SHARD.format(0).replace("0", "[0-9]")):
-        if int(path.stem) >= shard:
-            path.unlink()
 
 
 def _write(folder: Path, samples: list[dict], path: Path) -> None:
