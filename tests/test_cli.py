@@ -170,7 +170,8 @@ def test_ctrl_c_while_drawing_keeps_what_is_drawn(weights, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "command", ["", "draw", "vary", "blend", "edit", "inpaint", "train", "evaluate", "export"]
+    "command",
+    ["", "draw", "vary", "blend", "edit", "inpaint", "train", "evaluate", "export", "names"],
 )
 def test_help_reads_well(command, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -82,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_speedrun(commands)
     add_evaluate(commands)
     add_export(commands)
+    add_names(commands)
     return parser
 
 
@@ -303,4 +304,21 @@ def add_export(commands: Commands) -> None:
     add_seed(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for the dataset"
+    )
+
+
+def add_names(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "names",
+        "list the things that can be requested from the emoji world",
+        "List the names of the emoji world in English and Chinese, one per line. A prompt works "
+        "best with one of these names.",
+        "minidalle2 names apple",
+    )
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help="list only names that contain every WORD, in the name or in a keyword",
     )

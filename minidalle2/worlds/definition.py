@@ -36,3 +36,5 @@ class Definition:
     report: Report
     exporter: Exporter
     licences: Callable[[], Path] | None = None  # → a folder that must stay with the weights
+    # prompts → lines about the things in them that the world does not have
+    advice: Callable[[list[str]], list[str]] | None = None

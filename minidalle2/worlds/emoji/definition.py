@@ -5,6 +5,7 @@ from minidalle2.worlds.emoji.evaluation.report import SHEETS, WHAT, evaluate
 from minidalle2.worlds.emoji.export import export
 from minidalle2.worlds.emoji.judge import JUDGE
 from minidalle2.worlds.emoji.names import licences
+from minidalle2.worlds.emoji.requests import advice
 from minidalle2.worlds.emoji.splits import check_split
 from minidalle2.worlds.emoji.world import Emoji
 
@@ -14,4 +15,5 @@ EMOJI = Definition(
     report=Report(WHAT, evaluate, sheets=SHEETS),
     exporter=Exporter(check_split, export),
     licences=licences,  # shared weights must credit the artists
+    advice=advice,
 )
