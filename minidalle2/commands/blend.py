@@ -9,6 +9,7 @@ from torch import Tensor
 
 from minidalle2.commands.file_names import file_of
 from minidalle2.commands.manipulate import (
+    compare,
     enlarge,
     finish,
     invert_all,
@@ -47,6 +48,8 @@ def run(args: Namespace) -> None:
     if args.texts:
         say_unseen(args.texts, dalle2.tokenizer, args.world)
     folder = output_folder(args.out, args.images)
+    if args.images:
+        compare(dalle2, images, args)
     label = (" to " if ends == 2 else " + ").join(names(args))
     first = {}
     if ends > 2 and args.images:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from minidalle2.commands.file_names import file_of
 from minidalle2.commands.manipulate import (
+    compare,
     enlarge,
     finish,
     invert_all,
@@ -31,6 +32,7 @@ def run(args: Namespace) -> None:
     z_d = direction(dalle2.clip, dalle2.tokenizer, [args.old], [args.new])
     say_unseen([args.old, args.new], dalle2.tokenizer, args.world)
     folder = output_folder(args.out, args.images)
+    compare(dalle2, images, args)
     latents = invert_all(dalle2, images, walk)
     farthest = thetas_of(dalle2, latents, args)
     given = to_uint8(shrunk(images, args.size))

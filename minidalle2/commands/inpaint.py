@@ -11,6 +11,7 @@ from torch import Tensor
 from minidalle2.commands.file_names import file_of
 from minidalle2.commands.manipulate import (
     SIDE,
+    compare,
     enlarge,
     finish,
     load,
@@ -37,6 +38,7 @@ def run(args: Namespace) -> None:
     if args.new:
         say_unseen([args.new], dalle2.tokenizer, args.world)
     folder = output_folder(args.out, [*args.images, args.mask])
+    compare(dalle2, images, args)
     kept = shrunk(images, args.size).masked_fill(~known_at(known, args.size), GRAY)
     first = {_label(args, k): [picture] for k, picture in enumerate(to_uint8(kept))}
     total = len(images) * args.n

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minidalle2.commands.familiarity import say_comparison
 from minidalle2.commands.options import weights_of
 from minidalle2.commands.results import CHUNK, Drawn, save_strips, say_where, write_pictures
 from minidalle2.dalle2 import DALLE2
@@ -50,6 +51,12 @@ def load(args: Namespace) -> tuple[DALLE2, Walk]:
 def shrunk(images: Tensor, size: int) -> Tensor:
     """(B, 3, 128, 128) uint8 → (B, 3, size, size) in [-1, 1], by averaging, as in training."""
     return F.avg_pool2d(images / 127.5 - 1, SIDE // size)
+
+
+def compare(dalle2: DALLE2, images: Tensor, args: Namespace) -> None:
+    """Prints how far the given pictures (B, 3, 128, 128) uint8 are from the training pictures."""
+    small = shrunk(images, dalle2.decoder.config.image_size)
+    say_comparison(dalle2, weights_of(args.world, args.weights), args.images, small)
 
 
 def invert_all(dalle2: DALLE2, images: Tensor, walk: Walk) -> Latents:

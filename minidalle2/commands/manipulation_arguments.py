@@ -38,7 +38,8 @@ def add_vary(commands: Commands) -> None:
         type=eta,
         default=1.0,
         metavar="E",
-        help="how much changes, from 0 (nothing: the same picture) to 1 (default 1)",
+        help="how much changes, from 0 (a reconstruction, which is not exact; its PSNR is "
+        "reported) to 1 (default 1)",
     )
     _add_walk(parser, "outputs/vary")
 
@@ -76,8 +77,8 @@ def add_blend(commands: Commands) -> None:
         default="both",
         dest="x_T",
         help="the noise that the decoder starts from, of two inputs. both: interpolated from the "
-        "noise of the first to that of the second, so that both inputs are reproduced; fixed: the "
-        "same noise for every picture (default both)",
+        "noise of the first to that of the second, so that the ends resemble both inputs; fixed: "
+        "the same noise for every picture (default both)",
     )
     _add_walk(parser, "outputs/blend")
 

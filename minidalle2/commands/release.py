@@ -1,6 +1,7 @@
 """Copies the weights of a run to a folder that is shipped with minidalle2.
 
-The weights are stored in 8 bits. Files that only training needs are left out.
+The weights are stored in 8 bits. Files that only training needs are left out. For the weights of a
+world with a name, familiarity.json is measured (commands/familiarity.py).
 
 python -m minidalle2.commands.release runs/shapes minidalle2/weights/shapes
 """
@@ -10,13 +11,14 @@ import sys
 from pathlib import Path
 
 from minidalle2.clip import CLIP, CLIPConfig
+from minidalle2.commands.familiarity import FILE, write_threshold
 from minidalle2.decoder import Decoder, DecoderConfig
 from minidalle2.priors.kinds import PRIORS
 from minidalle2.storage.checkpoints import load_model, save_model
 from minidalle2.storage.eight_bits import pack
 from minidalle2.training.glide import Glide
 from minidalle2.upsampler import Upsampler, UpsamplerConfig
-from minidalle2.worlds.catalogue import find
+from minidalle2.worlds.catalogue import find, open_world
 
 CLASSES = {
     "clip": (CLIPConfig, CLIP),
@@ -34,7 +36,7 @@ def release(run: Path, weights: Path) -> float:
     Returns the size of all files in megabytes.
     """
     weights.mkdir(parents=True, exist_ok=True)
-    for name in ("tokenizer.json", "sampling.json"):
+    for name in ("tokenizer.json", "sampling.json", FILE):
         (weights / name).unlink(missing_ok=True)
         if (run / name).is_file():
             shutil.copy(run / name, weights / name)
@@ -54,4 +56,7 @@ def release(run: Path, weights: Path) -> float:
 
 
 if __name__ == "__main__":
-    print(f"{release(Path(sys.argv[1]), Path(sys.argv[2])):.2f} MB in {sys.argv[2]}")
+    target = Path(sys.argv[2])
+    print(f"{release(Path(sys.argv[1]), target):.2f} MB in {target}")
+    if find(target.name):
+        print(f"{write_threshold(target, open_world(target.name)):.1f} dB in {target / FILE}")
