@@ -22,8 +22,9 @@ def add_vary(commands: Commands) -> None:
         "vary",
         "draw variations of pictures",
         "Draw variations of each picture. A variation keeps what CLIP's image embedding describes. "
-        "--eta says how much everything else changes.",
-        "minidalle2 vary photo.png -n 6 --eta 0.8 --out outputs",
+        "--eta says how much everything else changes. The command says how far each picture is "
+        "from the training pictures.",
+        "minidalle2 vary photo.png -n 6 --eta 0.8 --out variations",
     )
     _add_images(parser, "+")
     parser.add_argument(

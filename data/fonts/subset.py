@@ -4,7 +4,7 @@ The sources are NotoSans-Regular.ttf and NotoSansCJK-Regular.ttc, both version 2
 Ubuntu have them in the packages fonts-noto-core and fonts-noto-cjk. fontTools, which is installed
 with matplotlib, cuts the fonts.
 
-python -m minidalle2.commands.subset_font NotoSans-Regular.ttf NotoSansCJK-Regular.ttc
+python data/fonts/subset.py NotoSans-Regular.ttf NotoSansCJK-Regular.ttc
 """
 
 import sys
