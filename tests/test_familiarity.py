@@ -124,3 +124,9 @@ def test_a_release_carries_no_threshold_of_other_weights(tiny_dalle2, tmp_path):
     (run / FILE).write_text('{"decibels": 2.0}')
     release(run, weights)
     assert load_threshold(weights) == 2.0
+
+
+def test_the_wheel_has_the_thresholds():
+    project = (WEIGHTS.parents[1] / "pyproject.toml").read_text("utf-8")
+    assert f'"weights/*/{FILE}"' in project
+    assert all((folder / FILE).is_file() for folder in WEIGHTS.iterdir())

@@ -87,6 +87,8 @@ def test_no_training_caption_asks_for_something_unknown():
         ("a blue apple", "red apple"),
         ("a cup of coffee", "hot beverage"),
         ("咖啡", "hot beverage"),
+        ("🍎", "red apple"),
+        ("I ❤️ you", "red heart"),
         ("happy birthday", "birthday cake"),
         ("a puppy", "dog face"),
         ("a france flag", "flag in hole"),

@@ -93,7 +93,10 @@ def singular(text: str) -> str:
 
 
 def nearest(thing: str) -> list[Name]:
-    """At most NEAREST names, the nearest first."""
+    """At most NEAREST names, the nearest first. For emoji characters, their own names."""
+    pictured = [name for name in requestable() if name.char.rstrip("\ufe0f") in thing]
+    if pictured:
+        return pictured[:NEAREST]
     wanted = words_of(thing) - FILLERS or words_of(thing)
     meant = {word: spellings(word) for word in wanted}
     scores = {name: score(thing, meant, name) for name in requestable()}
