@@ -12,9 +12,9 @@ from tiny_model import save_tiny
 
 from minidalle2.commands import evaluate, export, results, speedrun
 from minidalle2.commands.cli import main
-from minidalle2.commands.file_names import file_of, slug
 from minidalle2.commands.output_folder import alone, earlier_export, earlier_results
 from minidalle2.commands.results import Drawn, write_pictures
+from minidalle2.storage.file_names import file_of, slug
 from minidalle2.storage.ours import is_ours
 from minidalle2.storage.pictures import save_image, save_png
 from minidalle2.worlds.emoji.definition import EMOJI

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minidalle2.commands.file_names import file_of
 from minidalle2.commands.manipulate import (
     compare,
     enlarge,
@@ -25,6 +24,7 @@ from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.blending import latents_of_text, mix, starting_noise
 from minidalle2.manipulations.interpolation import between
 from minidalle2.manipulations.inversion import Latents, Walk, decode
+from minidalle2.storage.file_names import file_of
 from minidalle2.storage.pictures import to_uint8
 
 

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from minidalle2.commands import results
-from minidalle2.commands.file_names import file_of
 from minidalle2.commands.options import say_unseen, weights_of
 from minidalle2.commands.output_folder import output_folder
 from minidalle2.commands.results import Drawn, say_where, strips, write_pictures
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.storage.devices import pick_device
+from minidalle2.storage.file_names import file_of
 from minidalle2.storage.pictures import labelled_grid, save_image, to_uint8
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from minidalle2.commands.file_names import file_of
 from minidalle2.commands.manipulate import (
     compare,
     enlarge,
@@ -23,6 +22,7 @@ from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.inversion import Latents, Walk
 from minidalle2.manipulations.text_diff import direction, edit, fitting_theta
+from minidalle2.storage.file_names import file_of
 from minidalle2.storage.pictures import to_uint8
 
 

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minidalle2.commands.file_names import file_of
 from minidalle2.commands.manipulate import (
     SIDE,
     compare,
@@ -25,6 +24,7 @@ from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.inpainting import Resampling, conditioned, inpaint
 from minidalle2.manipulations.inversion import Walk, decoder_noise
+from minidalle2.storage.file_names import file_of
 from minidalle2.storage.pictures import load_square, size_of, to_uint8
 
 WHITE = 128  # mean of RGB, 0 to 255, from which a pixel of the mask counts as white

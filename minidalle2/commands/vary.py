@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from minidalle2.commands.file_names import file_of
 from minidalle2.commands.manipulate import (
     compare,
     enlarge,
@@ -21,6 +20,7 @@ from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.inversion import Walk, decoder_noise, psnr
 from minidalle2.manipulations.variations import vary
+from minidalle2.storage.file_names import file_of
 from minidalle2.storage.pictures import to_uint8
 
 SCALE = "it is no exact copy; from about 35 dB on, differences are hardly visible"
