@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from unicodedata import normalize
 
+from tqdm import tqdm
+
 from minidalle2.commands.options import make_folder
 from minidalle2.storage.locks import InUse, locked
 from minidalle2.storage.ours import check_ours, is_ours
@@ -121,7 +123,8 @@ def remove(files: list[Path], folder: Path) -> None:
     for path in files:
         path.unlink()
     if files:
-        print(f"removed the results of an earlier command from {folder} ({len(files)} files)")
+        said = f"removed the results of an earlier command from {folder} ({len(files)} files)"
+        tqdm.write(said)  # clears a progress bar of the same terminal first
 
 
 def replace(earlier: list[Path], new: Path, folder: Path) -> None:
