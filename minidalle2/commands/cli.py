@@ -25,6 +25,7 @@ from minidalle2.commands.arguments import (
     minutes,
 )
 from minidalle2.commands.manipulation_arguments import add_blend, add_edit, add_inpaint, add_vary
+from minidalle2.storage.progress import doing
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         args = build_parser().parse_args(argv)
-        import_module(f"minidalle2.commands.{args.command}").run(args)
+        with doing("starting"):  # the first import of torch after a restart can take long
+            command = import_module(f"minidalle2.commands.{args.command}")
+        command.run(args)
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "stopped", 130)
     except OSError as error:

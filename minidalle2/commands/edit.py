@@ -19,6 +19,7 @@ from minidalle2.commands.manipulate import (
 from minidalle2.commands.options import make_folder, say_unseen
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
+from minidalle2.evaluation.work import decoding_work, enlarging_work
 from minidalle2.manipulations.inversion import Latents, Walk
 from minidalle2.manipulations.text_diff import direction, edit, fitting_theta
 from minidalle2.storage.pictures import to_uint8
@@ -35,7 +36,9 @@ def run(args: Namespace) -> None:
     given = to_uint8(shrunk(images, args.size))
     first = {_label(args, k, farthest[k]): [picture] for k, picture in enumerate(given)}
     frames = edited(dalle2, latents, z_d, farthest, walk, args)
-    finish(folder, frames, len(images) * args.frames, first, args.size)
+    total = len(images) * args.frames
+    works = [decoding_work(dalle2.decoder, walk, total), *enlarging_work(dalle2, total, args.size)]
+    finish(folder, frames, total, first, args.size, works)
 
 
 def thetas_of(dalle2: DALLE2, latents: Latents, args: Namespace) -> list[float]:

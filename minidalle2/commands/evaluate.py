@@ -2,11 +2,13 @@
 
 import os
 import platform
+import sys
 import time
 from argparse import Namespace
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from minidalle2.commands.options import make_folder, weights_of
 from minidalle2.storage.checkpoints import write_json
@@ -30,8 +32,9 @@ def run(args: Namespace) -> None:
     started, rows = time.monotonic(), []
     for row in report.evaluate(folder, device, what, args.n, args.seed, pictures):
         if not rows:
-            print(HEADER)
-        print(table_line(row), flush=True)
+            tqdm.write(HEADER)
+        tqdm.write(table_line(row))  # clears a progress bar of the same terminal first
+        sys.stdout.flush()
         rows.append(row)
         if args.json:  # after every row, so that Ctrl-C does not lose the earlier rows
             save(args.json, rows, device, (time.monotonic() - started) / 60)

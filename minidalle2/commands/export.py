@@ -5,9 +5,8 @@ from argparse import Namespace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tqdm import tqdm
-
 from minidalle2.commands.options import make_folder
+from minidalle2.storage.progress import bar
 from minidalle2.worlds.catalogue import definition
 from minidalle2.worlds.definition import Exporter
 from minidalle2.worlds.shards.export import pack
@@ -26,17 +25,18 @@ def run(args: Namespace) -> None:
 
 
 def export_folder(world: Exporter, args: Namespace, folder: Path) -> None:
-    with tqdm(total=args.n, unit="picture", disable=None) as bar:  # None: shown on a terminal only
+    with bar(f"drawing {args.n:,} pictures", args.n) as shown:
         for written in world.export(args.split, args.n, args.size, args.seed, folder):
-            bar.update(written - bar.n)
+            shown.update(written - shown.n)
 
 
 def export_shards(world: Exporter, args: Namespace, folder: Path) -> None:
     """Writes a temporary folder of pictures and packs it into tar files."""
     with TemporaryDirectory(dir=folder, prefix="unpacked-") as temporary:
         export_folder(world, args, Path(temporary))
-        for _ in pack(Path(temporary), folder, args.tar):
-            pass
+        with bar(f"packing {args.n:,} pictures", args.n) as shown:
+            for packed in pack(Path(temporary), folder, args.tar):
+                shown.update(packed - shown.n)
         licences = Path(temporary) / "LICENSES"
         if licences.is_dir():  # the licences must stay with the pictures
             shutil.copytree(licences, folder / "LICENSES", dirs_exist_ok=True)

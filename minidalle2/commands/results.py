@@ -8,7 +8,6 @@ from itertools import groupby
 from pathlib import Path
 
 from torch import Tensor
-from tqdm import tqdm
 
 from minidalle2.storage.pictures import labelled_grid, save_png
 
@@ -32,23 +31,24 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:60].strip("_") or "picture"
 
 
-def write_pictures(folder: Path, pictures: Iterable[Drawn], total: int) -> list[Drawn]:
+def write_pictures(folder: Path, pictures: Iterable[Drawn]) -> list[Drawn]:
     """Writes every picture and its line of the manifest. Returns the first IN_GRID pictures.
 
     Each line is written right after its picture, so that the manifest is also correct after Ctrl-C.
     """
     for_grid = []
-    with (
-        open(folder / "manifest.jsonl", "w", encoding="utf-8") as manifest,
-        tqdm(total=total, unit="picture", disable=None) as bar,  # None: shown on a terminal only
-    ):
+    with open(folder / "manifest.jsonl", "w", encoding="utf-8") as manifest:
         for drawn in pictures:
             save_png(drawn.picture, folder / drawn.file)
             line = {"file": drawn.file, **drawn.about}
             manifest.write(json.dumps(line, ensure_ascii=False) + "\n")
             for_grid += [drawn] if len(for_grid) < IN_GRID else []
-            bar.update()
     return for_grid
+
+
+def drawing(n: int) -> str:
+    """What a progress bar says while n pictures are drawn."""
+    return f"drawing {n} picture{'s' if n > 1 else ''}"
 
 
 def strips(label: str, pictures: list[Tensor]) -> list[tuple[str, list[Tensor]]]:

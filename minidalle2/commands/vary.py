@@ -3,8 +3,6 @@
 from argparse import Namespace
 from collections.abc import Iterator
 
-from torch import Tensor
-
 from minidalle2.commands.manipulate import (
     enlarge,
     file_of,
@@ -18,7 +16,8 @@ from minidalle2.commands.manipulate import (
 from minidalle2.commands.options import make_folder
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
-from minidalle2.manipulations.inversion import Walk, decoder_noise
+from minidalle2.evaluation.work import decoding_work, enlarging_work
+from minidalle2.manipulations.inversion import Latents, Walk, decoder_noise
 from minidalle2.manipulations.variations import vary
 from minidalle2.storage.pictures import to_uint8
 
@@ -30,13 +29,14 @@ def run(args: Namespace) -> None:
     given = to_uint8(shrunk(images, args.size))
     first = {_label(args, k): [picture] for k, picture in enumerate(given)}
     total = len(images) * args.n
-    finish(folder, variations(dalle2, images, walk, args), total, first, args.size)
-
-
-def variations(dalle2: DALLE2, images: Tensor, walk: Walk, args: Namespace) -> Iterator[Drawn]:
-    """Draws n variations of each picture, with the seeds S, S + 1, …"""
     latents = invert_all(dalle2, images, walk)
-    jobs = [(k, args.seed + i) for k in range(len(images)) for i in range(args.n)]
+    works = [decoding_work(dalle2.decoder, walk, total), *enlarging_work(dalle2, total, args.size)]
+    finish(folder, variations(dalle2, latents, walk, args), total, first, args.size, works)
+
+
+def variations(dalle2: DALLE2, latents: Latents, walk: Walk, args: Namespace) -> Iterator[Drawn]:
+    """Draws n variations of each picture, with the seeds S, S + 1, …"""
+    jobs = [(k, args.seed + i) for k in range(len(latents)) for i in range(args.n)]
     settings = settings_of(dalle2, walk, args.size)
     for start in range(0, len(jobs), CHUNK):
         part = jobs[start : start + CHUNK]

@@ -15,6 +15,7 @@ from torch import Tensor
 from minidalle2.clip import CLIP
 from minidalle2.dalle2 import Sampling
 from minidalle2.diffusion.sampling import Noise
+from minidalle2.storage.progress import each
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.world import World
 from minidalle2.unclip import AnyPrior, nearest
@@ -40,7 +41,7 @@ def embedded(
     """Returns n pairs of a split. Captions with too many tokens are cut."""
     generator, device = torch.Generator().manual_seed(seed), next(clip.parameters()).device
     z_i, captions = [], []
-    for start in range(0, n, 500):
+    for start in each(range(0, n, 500), f"embedding {n} pictures"):
         images, texts = world.captioned(min(500, n - start), generator, split)
         z_i.append(clip.encode_image(images.to(device)))
         captions += texts
@@ -50,14 +51,20 @@ def embedded(
 
 @torch.no_grad()
 def draw(
-    prior: AnyPrior, pairs: Pairs, n: int, guidance: float, steps: int = Sampling.prior_steps
+    prior: AnyPrior,
+    pairs: Pairs,
+    n: int,
+    guidance: float,
+    steps: int = Sampling.prior_steps,
+    activity: str = "imagining",
 ) -> tuple[Tensor, float]:
     """→ n candidates for each caption (B, n, E), and the milliseconds for one caption.
 
-    Caption b has the noise of seed b, which is the same for every prior.
+    Caption b has the noise of seed b, which is the same for every prior. `activity` is for the
+    progress bar.
     """
     device, parts, started = pairs.z_t.device, [], time.perf_counter()
-    for start in range(0, len(pairs.z_t), BATCH):
+    for start in each(range(0, len(pairs.z_t), BATCH), activity):
         rows = slice(start, start + BATCH)
         seeds = list(range(len(pairs.z_t)))[rows]
         x_T = Noise(seeds)(n, prior.noise_size).to(device)
@@ -123,6 +130,6 @@ def guidance_rows(
     """
     rows = []
     for scale in scales:
-        z, ms = draw(prior, pairs, n, scale)
+        z, ms = draw(prior, pairs, n, scale, activity=f"{name}, guidance {scale:g}")
         rows.append(similarity_row(name, z, pairs, scale, ms))
     return rows

@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from minidalle2.storage.locks import locked
+from minidalle2.storage.progress import each
 from minidalle2.worlds.emoji.names import data_folder, drawings
 from minidalle2.worlds.emoji.words import STYLES
 from minidalle2.worlds.stored import cache_folder
@@ -123,9 +123,8 @@ def _draw_all() -> None:
     drawn = np.empty((len(sources), 4, max(SIZES), max(SIZES)), np.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # resvg releases Python's lock
         done = threads.map(lambda svg: rasterise(svg, max(SIZES)), sources)
-        title = "drawing the emoji (first use only)"
-        bar = tqdm(done, title, len(sources), unit="picture", disable=None)
-        for i, picture in enumerate(bar):
+        activity = "drawing the emoji (first use only)"
+        for i, picture in enumerate(each(done, activity, len(sources))):
             drawn[i] = picture
     for size in sorted(SIZES, reverse=True):
         _save(drawn, _cached(size))

@@ -10,6 +10,7 @@ from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.decoder import CHANNELS
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
 from minidalle2.evaluation.drawn import BATCH, draw_prompts
+from minidalle2.storage.progress import each
 from minidalle2.worlds.shapes.judge import Judge, read
 
 # Comparisons use the paper's way (section 2.2): the better of two z_i, and one drawing of it. If
@@ -24,14 +25,16 @@ def read_drawn(
     sampling: Sampling | None = None,
     image_embeddings: Tensor | None = None,
     stage: str = "image128",
+    activity: str = "drawing",
 ) -> dict[str, Tensor]:
     """Draws n prompts and returns what the judge reads: {head: (n, questions)}.
 
-    `stage` is the size at which the judge reads: image32, image64 or image128.
+    `stage` is the size at which the judge reads: image32, image64 or image128. `activity` is for
+    the progress bar.
     """
     parts = [
         read(judge, getattr(made, stage))
-        for made in draw_prompts(dalle2, prompts, sampling, image_embeddings, stage)
+        for made in draw_prompts(dalle2, prompts, sampling, image_embeddings, stage, activity)
     ]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -44,7 +47,7 @@ def reconstruct(dalle2: DALLE2, z_i: Tensor, sampling: Sampling = ONE_DRAWING) -
     """
     decoder, parts = dalle2.decoder, []
     size = decoder.config.image_size
-    for i in range(0, len(z_i), BATCH):
+    for i in each(range(0, len(z_i), BATCH), "drawing from image embeddings"):
         part = z_i[i : i + BATCH].to(dalle2.device)
         tokens = dalle2.tokenizer([""] * len(part)).to(dalle2.device)
         x_T = Noise(list(range(i, i + len(part))))(CHANNELS, size, size).to(dalle2.device)

@@ -55,11 +55,12 @@ def guidance_rows(
     for label, model in {"unCLIP": dalle2, "GLIDE": twin}.items():
         for scale in scales:
             guided = replace(sampling, decoder_guidance=scale)
-            drawn = draw_prompts(model, prompts, guided, z_i, stop_after="image32")
+            name = f"{label}, guidance {scale:g}"
+            drawn = draw_prompts(model, prompts, guided, z_i, "image32", f"drawing {name}")
             pictures = torch.cat([made.image32 for made in drawn])
             followed = follows(scenes, read(judge, pictures))
             z = embed(dalle2.clip, pictures)
-            yield from _rows(f"{label}, guidance {scale:g}", followed, z, real)
+            yield from _rows(name, followed, z, real)
 
 
 def _rows(label: str, followed: Tensor, drawn: Tensor, real: Tensor) -> Iterator[dict]:

@@ -1,0 +1,38 @@
+"""Progress bars that a test can look at."""
+
+import io
+
+from tqdm import tqdm
+
+WITHOUT_SHARE = ("starting", "loading the weights")  # activities of unknown length
+
+
+def recorder() -> type[tqdm]:
+    """A class of bars as on a terminal: `ended` has (activity, done, total) of each ended bar."""
+
+    class Recorder(tqdm):
+        ended: list[tuple[str, int, int]] = []
+        moves: dict[str, int] = {}  # activity → how often its bar moved
+
+        def __init__(self, *args, **options):
+            options |= {"disable": False, "file": io.StringIO()}
+            super().__init__(*args, **options)
+            self.activity = options["desc"]
+
+        def update(self, n=1):
+            self.moves[self.activity] = self.moves.get(self.activity, 0) + 1
+            return super().update(n)
+
+        def close(self):
+            if not self.disable:
+                self.ended.append((self.activity, self.n, self.total))
+            super().close()
+
+        @classmethod
+        def full(cls) -> list[str]:
+            """The activities with a share, in their order. Their bars must be exactly full."""
+            for activity, done, total in cls.ended:
+                assert activity in WITHOUT_SHARE or done == total > 0, (activity, done, total)
+            return [activity for activity, *_ in cls.ended if activity not in WITHOUT_SHARE]
+
+    return Recorder
