@@ -158,7 +158,7 @@ def test_every_prior_moves_the_bar(kind, tiny_dalle2, autoregressive_prior, few_
     for guidance in (1.0, 1.5):
         sampling = replace(few_steps, prior_guidance=guidance)
         list(drawn.draw_prompts(model, ["a red circle"] * 3, sampling, None, "image_embeddings"))
-    assert bars.full() == ["drawing", "drawing"]
+    assert bars.full() == ["drawing 3 pictures"] * 2
 
 
 def test_the_bar_of_draw_moves_inside_a_batch(tiny_dalle2, few_steps, bars, tmp_path):

@@ -23,7 +23,7 @@ def draw_prompts(
     sampling: Sampling | None = None,
     image_embeddings: Tensor | None = None,
     stop_after: str = "image128",
-    activity: str = "drawing",
+    activity: str = "",
 ) -> Iterator[Generation]:
     """Yields the result of `generate` for every BATCH prompts. Prompt k has seed k.
 
@@ -31,6 +31,7 @@ def draw_prompts(
     them. `activity` is for the progress bar.
     """
     stages = stages_between({"image_embeddings": image_embeddings}, stop_after)
+    activity = activity or f"drawing {len(prompts)} pictures"
     with working(activity, drawing_work(dalle2, len(prompts), sampling, stages)):
         for i in range(0, len(prompts), BATCH):
             part = prompts[i : i + BATCH]

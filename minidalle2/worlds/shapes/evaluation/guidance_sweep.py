@@ -50,7 +50,7 @@ def guidance_rows(
     scenes, prompts = short_prompts(-(-n // TOGETHER), generator)
     real = embed(dalle2.clip, draw(others_of(scenes, generator), dalle2.clip.config.image_size))
     yield mean_row("guidance", "real pictures: diversity", SPLIT, diversity(real, TOGETHER))
-    imagined = draw_prompts(dalle2, prompts, sampling, stop_after="image_embeddings")
+    imagined = draw_prompts(dalle2, prompts, sampling, None, "image_embeddings", "imagining")
     z_i = torch.cat([made.image_embeddings[:, 0] for made in imagined])
     for label, model in {"unCLIP": dalle2, "GLIDE": twin}.items():
         for scale in scales:
