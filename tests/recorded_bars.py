@@ -4,11 +4,12 @@ import io
 
 from tqdm import tqdm
 
-WITHOUT_SHARE = ("starting", "loading the weights")  # activities of unknown length
-
 
 def recorder() -> type[tqdm]:
-    """A class of bars as on a terminal: `ended` has (activity, done, total) of each ended bar."""
+    """A class of bars as on a terminal. `ended` has (activity, done, total) of each ended bar.
+
+    Activities of unknown length, which have no share, are left out.
+    """
 
     class Recorder(tqdm):
         ended: list[tuple[str, int, int]] = []
@@ -18,21 +19,22 @@ def recorder() -> type[tqdm]:
             options |= {"disable": False, "file": io.StringIO()}
             super().__init__(*args, **options)
             self.activity = options["desc"]
+            self.has_share = "percentage" in options["bar_format"]
 
         def update(self, n=1):
             self.moves[self.activity] = self.moves.get(self.activity, 0) + 1
             return super().update(n)
 
         def close(self):
-            if not self.disable:
+            if not self.disable and self.has_share:
                 self.ended.append((self.activity, self.n, self.total))
             super().close()
 
         @classmethod
         def full(cls) -> list[str]:
-            """The activities with a share, in their order. Their bars must be exactly full."""
+            """The activities in their order. Each bar must be exactly full."""
             for activity, done, total in cls.ended:
-                assert activity in WITHOUT_SHARE or done == total > 0, (activity, done, total)
-            return [activity for activity, *_ in cls.ended if activity not in WITHOUT_SHARE]
+                assert done == total > 0, (activity, done, total)
+            return [activity for activity, *_ in cls.ended]
 
     return Recorder

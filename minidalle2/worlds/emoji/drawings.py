@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from minidalle2.storage.locks import locked
-from minidalle2.storage.progress import each
+from minidalle2.storage.progress import doing, each
 from minidalle2.worlds.emoji.names import data_folder, drawings
 from minidalle2.worlds.emoji.words import STYLES
 from minidalle2.worlds.stored import cache_folder
@@ -58,7 +58,8 @@ def pictures(size: int) -> Tensor:
             f"there are no emoji of {size} px; {', '.join(map(str, SIZES))} px would work"
         )
     path = _cached(size)
-    kept = _load(path, size)
+    with doing(f"loading the emoji of {size} px"):
+        kept = _load(path, size)
     if kept is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_name("emoji.lock"), wait=True):  # another process may draw them
@@ -127,7 +128,7 @@ def _draw_all() -> None:
         for i, picture in enumerate(each(done, activity, len(sources))):
             drawn[i] = picture
     for size in sorted(SIZES, reverse=True):
-        _save(drawn, _cached(size))
+        _save(drawn, _cached(size), f"storing the emoji of {size} px (first use only)")
         drawn = np.concatenate([halve(part) for part in np.array_split(drawn, 64)])
 
 
@@ -157,16 +158,23 @@ def _load(path: Path, size: int) -> np.ndarray | None:
     return kept if kept.shape == (len(drawings()), 4, size, size) else None
 
 
-def _save(drawn: np.ndarray, path: Path) -> None:
-    """Writes a file that appears only when it is complete.
+def _save(drawn: np.ndarray, path: Path, activity: str) -> None:
+    """Writes a compressed file for np.load. It appears only when it is complete.
 
-    The process may be stopped while it writes, and some file systems have no locks.
+    The process may be stopped while it writes, and some file systems have no locks. The pictures
+    are compressed a few at a time, so that the progress bar of `activity` moves.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, pictures=drawn)
+        with (
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed,
+            packed.open("pictures.npy", "w", force_zip64=True) as file,
+        ):
+            facts = np.lib.format.header_data_from_array_1_0(drawn)
+            np.lib.format.write_array_header_1_0(file, facts)
+            for part in each(np.array_split(drawn, 64), activity):
+                file.write(part.tobytes())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
