@@ -20,7 +20,7 @@ from minidalle2.storage.progress import Work, bar, doing, each, working
 
 
 def hooks(*networks: nn.Module) -> int:
-    return sum(len(network._forward_hooks) for network in networks)
+    return sum(len(part._forward_hooks) for network in networks for part in network.modules())
 
 
 # The bar
@@ -161,12 +161,12 @@ def test_every_prior_moves_the_bar(kind, tiny_dalle2, autoregressive_prior, few_
 
 
 def test_the_bar_of_draw_moves_inside_a_batch(tiny_dalle2, few_steps, bars, tmp_path):
-    """Once per call of a network: 6 of the prior, 6 of the decoder, 1 of CLIP, 4 of upsamplers."""
+    """6 calls of the prior, 6 of the decoder's 5 blocks, 1 of CLIP, 2 of each upsampler."""
     jobs = draw.plan(["a red circle"], 3, 0)
     pictures = draw.pictures(tiny_dalle2, jobs, few_steps, {"size": 128})
     with working("drawing", work.drawing_work(tiny_dalle2, 3, few_steps)):
         write_pictures(tmp_path, pictures)
-    assert bars.moves["drawing"] == 6 + 6 + 1 + 4
+    assert bars.moves["drawing"] == 6 + 6 * 5 + 1 + 2 + 2
 
 
 def test_drawings_are_the_same_with_a_bar(tiny_dalle2, few_steps, bars):
@@ -187,7 +187,8 @@ def test_refined_inversions_end_full(tiny_dalle2, bars):
 def test_a_drawing_that_is_given_up_leaves_no_hook(tiny_dalle2, few_steps, bars):
     batches = drawn.draw_prompts(tiny_dalle2, ["a red circle"] * 2, few_steps)
     next(batches)
-    assert hooks(tiny_dalle2.decoder) == 1
+    networks = tiny_dalle2.clip, tiny_dalle2.prior, tiny_dalle2.decoder
+    networks += tiny_dalle2.upsampler64, tiny_dalle2.upsampler128
+    assert hooks(*networks) == 1 + 1 + 5 + 2
     batches.close()
-    networks = tiny_dalle2.prior, tiny_dalle2.decoder, tiny_dalle2.clip.image_tower
-    assert hooks(*networks, tiny_dalle2.upsampler64, tiny_dalle2.upsampler128) == 0
+    assert hooks(*networks) == 0

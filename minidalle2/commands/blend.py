@@ -54,7 +54,7 @@ def run(args: Namespace) -> None:
         first[label] = list(to_uint8(shrunk(images, args.size)))
     latents = all_latents(dalle2, images, args.texts, walk, args.seed)
     n = args.frames
-    works = [decoding_work(dalle2.decoder, walk, n), *enlarging_work(dalle2, n, args.size)]
+    works = decoding_work(dalle2.decoder, walk, n) + enlarging_work(dalle2, n, args.size)
     finish(folder, pictures(dalle2, latents, walk, args, label), n, first, args.size, works)
 
 

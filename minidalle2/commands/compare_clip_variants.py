@@ -37,7 +37,7 @@ from minidalle2.storage.checkpoints import (
 )
 from minidalle2.storage.devices import pick_device
 from minidalle2.storage.memory import keep_freed_memory
-from minidalle2.storage.progress import bar, each
+from minidalle2.storage.progress import bar, doing, each
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.contrastive.decoupled import decoupled_loss
 from minidalle2.training.contrastive.filip import Filip, filip_loss
@@ -106,7 +106,8 @@ def compare(folder: Path, bench: Bench, device: torch.device, names: list[str]) 
     """Trains each variant into folder/name, or finishes its training, and yields its row."""
     world = Shapes()
     if not (folder / "tokenizer.json").exists():
-        save_tokenizer(train_tokenizer(world), folder / "tokenizer.json")
+        with doing("training the tokenizer"):
+            save_tokenizer(train_tokenizer(world), folder / "tokenizer.json")
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     for name in names:
         train(name, folder, bench, device, tokenizer.vocab_size)

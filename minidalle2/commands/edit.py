@@ -37,7 +37,8 @@ def run(args: Namespace) -> None:
     first = {_label(args, k, farthest[k]): [picture] for k, picture in enumerate(given)}
     frames = edited(dalle2, latents, z_d, farthest, walk, args)
     total = len(images) * args.frames
-    works = [decoding_work(dalle2.decoder, walk, total), *enlarging_work(dalle2, total, args.size)]
+    works = decoding_work(dalle2.decoder, walk, total)
+    works += enlarging_work(dalle2, total, args.size)
     finish(folder, frames, total, first, args.size, works)
 
 

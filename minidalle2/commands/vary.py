@@ -30,7 +30,8 @@ def run(args: Namespace) -> None:
     first = {_label(args, k): [picture] for k, picture in enumerate(given)}
     total = len(images) * args.n
     latents = invert_all(dalle2, images, walk)
-    works = [decoding_work(dalle2.decoder, walk, total), *enlarging_work(dalle2, total, args.size)]
+    works = decoding_work(dalle2.decoder, walk, total)
+    works += enlarging_work(dalle2, total, args.size)
     finish(folder, variations(dalle2, latents, walk, args), total, first, args.size, works)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from minidalle2.clip import CLIP
 from minidalle2.dalle2 import Sampling
 from minidalle2.diffusion.sampling import Noise
-from minidalle2.storage.progress import each
+from minidalle2.storage.progress import doing, each
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.world import World
 from minidalle2.unclip import AnyPrior, nearest
@@ -45,8 +45,9 @@ def embedded(
         images, texts = world.captioned(min(500, n - start), generator, split)
         z_i.append(clip.encode_image(images.to(device)))
         captions += texts
-    tokens = tokenizer.cut(captions).to(device)
-    return Pairs(torch.cat(z_i), clip.encode_text(tokens), tokens)
+    with doing(f"embedding {n} captions"):
+        tokens = tokenizer.cut(captions).to(device)
+        return Pairs(torch.cat(z_i), clip.encode_text(tokens), tokens)
 
 
 @torch.no_grad()

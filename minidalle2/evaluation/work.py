@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from minidalle2.blocks.unet import UNetBlock
 from minidalle2.clip import CLIP
 from minidalle2.dalle2 import DALLE2, STAGES, Sampling
 from minidalle2.decoder import Decoder
@@ -23,7 +24,7 @@ from minidalle2.unclip import AnyPrior
 from minidalle2.upsampler import Upsampler
 
 # Time of one row in one call, in about 0.2 ms on one core. Only the time left depends on them.
-OF_PRIOR, OF_CLIP, OF_DECODER = 1, 10, 25
+OF_PRIOR, OF_CLIP, OF_BLOCK = 1, 10, 4  # of the prior, CLIP's image tower, a block of the decoder
 OF_UPSAMPLER = 4_096 // 15  # pixels of the result for each unit
 
 
@@ -55,10 +56,14 @@ def prior_work(prior: AnyPrior, n: int, steps: int, guidance: float) -> list[Wor
 
 def decoder_work(
     decoder: Decoder, timesteps: Iterable[int], guidance: float, guided_above: float, n: int
-) -> Work:
-    """n drawings at these timesteps."""
-    above = round(guided_above * decoder.config.timesteps)
-    return Work(decoder, n, calls(timesteps, guidance, above), OF_DECODER)
+) -> list[Work]:
+    """n drawings at these timesteps.
+
+    The blocks of the U-Net are counted, because one call of the decoder can take seconds.
+    """
+    n_calls = calls(timesteps, guidance, round(guided_above * decoder.config.timesteps))
+    blocks = [module for module in decoder.modules() if isinstance(module, UNetBlock)]
+    return [Work(block, n, n_calls, OF_BLOCK) for block in blocks]
 
 
 def image_work(clip: CLIP, n: int) -> Work:
@@ -85,7 +90,7 @@ def drawing_work(
         timesteps = dalle2.decoder.diffusion.timesteps(sampling.decoder_steps)
         guidance, above = sampling.decoder_guidance, sampling.decoder_guided_above
         rows = n * sampling.drawings
-        works.append(decoder_work(dalle2.decoder, timesteps, guidance, above, rows))
+        works += decoder_work(dalle2.decoder, timesteps, guidance, above, rows)
         works.append(image_work(dalle2.clip, rows))  # CLIP selects one of the drawings
     if "image64" in stages:
         works.append(upsampler_work(dalle2.upsampler64, sampling.upsampler64_steps, n))
@@ -100,7 +105,7 @@ def enlarging_work(dalle2: DALLE2, n: int, size: int) -> list[Work]:
     return drawing_work(dalle2, n, stages=stages)
 
 
-def decoding_work(decoder: Decoder, walk: Walk, n: int) -> Work:
+def decoding_work(decoder: Decoder, walk: Walk, n: int) -> list[Work]:
     """n latents, decoded to pictures of 32 px."""
     timesteps = decoder.diffusion.timesteps(walk.steps)
     return decoder_work(decoder, timesteps, walk.guidance, walk.guided_above, n)
@@ -109,10 +114,8 @@ def decoding_work(decoder: Decoder, walk: Walk, n: int) -> Work:
 def inversion_work(clip: CLIP, decoder: Decoder, walk: Walk, n: int) -> list[Work]:
     """The latents of n pictures."""
     timesteps = decoder.diffusion.timesteps(walk.steps).repeat(1 + walk.refinements)
-    return [
-        image_work(clip, n),
-        decoder_work(decoder, timesteps, walk.guidance, walk.guided_above, n),
-    ]
+    works = decoder_work(decoder, timesteps, walk.guidance, walk.guided_above, n)
+    return [image_work(clip, n), *works]
 
 
 def inpainting_work(
@@ -123,7 +126,7 @@ def inpainting_work(
     timesteps = dalle2.decoder.diffusion.timesteps(resampling.steps).flip(0)  # ascending
     down = [level for level, to in zip(levels, levels[1:], strict=False) if to < level]
     above = dalle2.sampling.decoder_guided_above
-    works = [decoder_work(dalle2.decoder, [timesteps[k - 1] for k in down], guidance, above, n)]
+    works = decoder_work(dalle2.decoder, [timesteps[k - 1] for k in down], guidance, above, n)
     if caption is None:
         return [image_work(dalle2.clip, n), *works]
     return drawing_work(dalle2, n, stages=("image_embeddings",)) + works

@@ -31,7 +31,7 @@ def manipulation_rows(dalle2: DALLE2, judge: Judge, n: int, seed: int) -> Iterat
     old, new = pairs_of_hands(n, seed)
     batches = zip(old.split(BATCH), new.split(BATCH), strict=True)
     works = inversion_work(dalle2.clip, dalle2.decoder, WALK, len(old))
-    works.append(decoding_work(dalle2.decoder, WALK, 2 * len(old)))  # rebuilt and edited
+    works += decoding_work(dalle2.decoder, WALK, 2 * len(old))  # rebuilt and edited
     with working(f"editing {len(old)} drawings", works):
         parts = [rebuilt_and_edited(dalle2, *rows) for rows in batches]
     rebuilt, edited = (torch.cat(images) for images in zip(*parts, strict=True))

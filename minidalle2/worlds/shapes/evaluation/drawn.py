@@ -50,8 +50,8 @@ def reconstruct(dalle2: DALLE2, z_i: Tensor, sampling: Sampling = ONE_DRAWING) -
     size = decoder.config.image_size
     guidance, above = sampling.decoder_guidance, sampling.decoder_guided_above
     timesteps = decoder.diffusion.timesteps(sampling.decoder_steps)
-    work = decoder_work(decoder, timesteps, guidance, above, len(z_i))
-    with working(f"drawing {len(z_i)} image embeddings", [work]):
+    works = decoder_work(decoder, timesteps, guidance, above, len(z_i))
+    with working(f"drawing {len(z_i)} image embeddings", works):
         for i in range(0, len(z_i), BATCH):
             part = z_i[i : i + BATCH].to(dalle2.device)
             tokens = dalle2.tokenizer([""] * len(part)).to(dalle2.device)

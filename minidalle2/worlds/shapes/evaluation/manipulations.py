@@ -86,8 +86,8 @@ def inversion_rows(dalle2: DALLE2, n: int, seed: int) -> Iterator[dict]:
 
 def _rebuilding_work(dalle2: DALLE2, walk: Walk, n: int) -> list[Work]:
     """The inversion and the decoding of n pictures."""
-    decoding = decoding_work(dalle2.decoder, walk, n)
-    return [*inversion_work(dalle2.clip, dalle2.decoder, walk, n), decoding]
+    inversion = inversion_work(dalle2.clip, dalle2.decoder, walk, n)
+    return inversion + decoding_work(dalle2.decoder, walk, n)
 
 
 def variation_rows(dalle2: DALLE2, judge: Judge, n: int, seed: int) -> Iterator[dict]:
@@ -118,7 +118,7 @@ def clearly_different(images: Tensor, others: Tensor) -> Tensor:
 def _varied(dalle2: DALLE2, pictures: Pictures, eta: float) -> Tensor:
     """A variation of each of B pictures, with seeds 0, 1, … → (B, 3, 32, 32)."""
     parts, n = [], len(pictures.latents)
-    with working(f"varying, eta {eta:g}", [decoding_work(dalle2.decoder, WALK, n)]):
+    with working(f"varying, eta {eta:g}", decoding_work(dalle2.decoder, WALK, n)):
         for i in range(0, n, BATCH):
             rows = slice(i, i + BATCH)
             noise = decoder_noise(list(range(n))[rows])
@@ -131,7 +131,7 @@ def interpolation_rows(dalle2: DALLE2, judge: Judge, n: int, seed: int) -> Itera
     a = _inverted(dalle2, _scenes(n, seed, ("one",)))
     b = _inverted(dalle2, _scenes(n, seed + 1, ("one",)))
     curves, ends = torch.zeros(2, FRAMES), 0
-    with working("interpolating", [decoding_work(dalle2.decoder, WALK, n * FRAMES)]):
+    with working("interpolating", decoding_work(dalle2.decoder, WALK, n * FRAMES)):
         for i in range(0, n, BATCH):
             rows = slice(i, i + BATCH)
             truth_a, truth_b = answers_of(a.scenes[rows]), answers_of(b.scenes[rows])
@@ -165,7 +165,7 @@ def text_diff_rows(
     pictures = _inverted(dalle2, scenes)
     old, new = full_captions(scenes), full_captions(wanted)
     edited = []
-    with working(f"editing the {attribute}", [decoding_work(dalle2.decoder, CLEARER, n)]):
+    with working(f"editing the {attribute}", decoding_work(dalle2.decoder, CLEARER, n)):
         for i in range(0, n, BATCH):
             rows = slice(i, i + BATCH)
             latents, captions = pictures.latents[rows], (old[rows], new[rows])
