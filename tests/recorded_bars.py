@@ -5,6 +5,13 @@ import io
 from tqdm import tqdm
 
 
+class Terminal(io.StringIO):
+    """A stream that looks like a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def recorder() -> type[tqdm]:
     """A class of bars as on a terminal. `ended` has (activity, done, total) of each ended bar.
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from recorded_bars import Terminal
 from tiny_model import save_tiny
 from torch import nn
 
@@ -24,11 +25,6 @@ def hooks(*networks: nn.Module) -> int:
 
 
 # The bar
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.mark.parametrize(("stream", "shown"), [(Terminal, True), (io.StringIO, False)])
