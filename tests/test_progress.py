@@ -2,6 +2,7 @@
 
 import io
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from minidalle2.commands.results import write_pictures
 from minidalle2.evaluation import drawn, work
 from minidalle2.manipulations.inversion import Walk, invert
 from minidalle2.priors.analytic_prior import AnalyticPrior
+from minidalle2.storage import progress
 from minidalle2.storage.progress import Work, bar, doing, each, working
 
 
@@ -51,6 +53,27 @@ def test_a_slow_call_after_quick_ones_is_shown(monkeypatch):
         shown.update(1)
         assert "counting:  30%|" in sys.stderr.getvalue().split("\r")[-1]
         assert shown.n == shown.last_print_n == 301
+
+
+def test_the_clock_runs_while_a_step_takes_long(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(progress, "EVERY", 0.001)
+    drawn_again = threading.Event()
+    with bar("counting", 2) as shown:
+        monkeypatch.setattr(shown, "display", lambda *_, **__: drawn_again.set())
+        assert drawn_again.wait(60)
+    drawn_again.clear()
+    assert not drawn_again.wait(0.05)  # the clock has stopped
+
+
+def test_only_the_first_process_shows_bars(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    for rank in ("1", "0"):
+        assert sys.stderr.getvalue() == ""
+        monkeypatch.setenv("RANK", rank)
+        with doing("thinking"):
+            pass
+    assert "thinking ..." in sys.stderr.getvalue()
 
 
 def test_hooks_exist_only_inside():

@@ -1,11 +1,14 @@
 """Progress bars on the terminal: the current activity, the share that is done, and the time left.
 
 A bar is shown on a terminal only, on standard error, and disappears when its activity ends. In a
-notebook, a file or a pipe nothing is shown.
+notebook, a file or a pipe nothing is shown. Of the processes that torchrun started, only the first
+shows bars.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ if TYPE_CHECKING:  # `minidalle2 --help` must not wait for torch
 
 Item = TypeVar("Item")
 PERCENT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+EVERY = 1.0  # seconds after which the clock of a bar is drawn again
 
 
 @dataclass
@@ -35,25 +39,51 @@ class Work:
 
 
 @contextmanager
-def bar(activity: str, total: int, start: int = 0, form: str = PERCENT) -> Iterator[tqdm]:
+def bar(activity: str, total: int, form: str = PERCENT) -> Iterator[tqdm]:
     """A bar for `with`. Its `update(n)` says that n more of `total` are done."""
-    with tqdm(
+    shown = tqdm(
         desc=activity,
         total=total,
-        initial=start,
         bar_format=form,
         leave=False,
-        disable=None,  # hidden unless standard error is a terminal
+        disable=hidden(),
         miniters=1,  # otherwise a series of quick updates would delay the display of slow ones
         smoothing=0,  # the time left follows from the average speed
-    ) as shown:
+    )
+    with shown, ticking(shown):
         yield shown
+
+
+def hidden() -> bool | None:
+    """tqdm's `disable`: True hides a bar, None hides it where standard error is no terminal."""
+    return None if os.environ.get("RANK", "0") == "0" else True
+
+
+@contextmanager
+def ticking(shown: tqdm) -> Iterator[None]:
+    """The clock of a bar runs, also while a single step takes long."""
+    if shown.disable:
+        yield
+        return
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(EVERY):
+            shown.refresh()
+
+    clock = threading.Thread(target=tick, daemon=True)
+    clock.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        clock.join()
 
 
 @contextmanager
 def doing(activity: str) -> Iterator[None]:
-    """Shows an activity of unknown length, without a share."""
-    with bar(activity, 1, form="{desc} ..."):
+    """Shows an activity of unknown length and the time since it began, without a share."""
+    with bar(activity, 1, form="{desc} ... {elapsed}"):
         yield
 
 
