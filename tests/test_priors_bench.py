@@ -199,7 +199,7 @@ def test_all_tables(weights, tmp_path, capsys, bars, monkeypatch):
     assert ridge["diversity"] == pytest.approx(1, abs=1e-5) and ridge["ms"] > 0
     printed = capsys.readouterr().out
     assert "best of n" in printed and len(printed.splitlines()) > 7 + 20 + 15
-    assert {"embedding 20 pictures", "ridge prior", "analytic, guidance 4"} < set(bars.full())
+    assert {"embedding 20 pictures", "analytic prior", "diffusion, guidance 4"} < set(bars.full())
 
 
 def test_priors_that_were_not_trained_are_left_out(tiny_dalle2, pairs, tmp_path, monkeypatch):

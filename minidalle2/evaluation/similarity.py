@@ -15,7 +15,8 @@ from torch import Tensor
 from minidalle2.clip import CLIP
 from minidalle2.dalle2 import Sampling
 from minidalle2.diffusion.sampling import Noise
-from minidalle2.storage.progress import doing, each
+from minidalle2.evaluation.work import prior_work
+from minidalle2.storage.progress import doing, each, working
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.world import World
 from minidalle2.unclip import AnyPrior, nearest
@@ -65,12 +66,13 @@ def draw(
     progress bar.
     """
     device, parts, started = pairs.z_t.device, [], time.perf_counter()
-    for start in each(range(0, len(pairs.z_t), BATCH), activity):
-        rows = slice(start, start + BATCH)
-        seeds = list(range(len(pairs.z_t)))[rows]
-        x_T = Noise(seeds)(n, prior.noise_size).to(device)
-        z = prior.candidates(pairs.z_t[rows], pairs.tokens[rows], x_T, steps, guidance)
-        parts.append(z.cpu())  # the copy waits until the device has finished
+    with working(activity, prior_work(prior, n * len(pairs.z_t), steps, guidance)):
+        for start in range(0, len(pairs.z_t), BATCH):
+            rows = slice(start, start + BATCH)
+            seeds = list(range(len(pairs.z_t)))[rows]
+            x_T = Noise(seeds)(n, prior.noise_size).to(device)
+            z = prior.candidates(pairs.z_t[rows], pairs.tokens[rows], x_T, steps, guidance)
+            parts.append(z.cpu())  # the copy waits until the device has finished
     spent = time.perf_counter() - started
     return torch.cat(parts).to(device), 1_000 * spent / len(pairs.z_t)
 

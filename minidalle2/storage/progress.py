@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # `minidalle2 --help` must not wait for torch
 
 Item = TypeVar("Item")
 PERCENT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+UNKNOWN = "{desc} ... {elapsed}"  # for activities of unknown length
 EVERY = 1.0  # seconds after which the clock of a bar is drawn again
 
 
@@ -83,7 +84,7 @@ def ticking(shown: tqdm) -> Iterator[None]:
 @contextmanager
 def doing(activity: str) -> Iterator[None]:
     """Shows an activity of unknown length and the time since it began, without a share."""
-    with bar(activity, 1, form="{desc} ... {elapsed}"):
+    with bar(activity, 1, UNKNOWN):
         yield
 
 
@@ -100,9 +101,10 @@ def working(activity: str, works: list[Work]) -> Iterator[tqdm]:
     """A bar that moves at each call of the networks. It is full when all works are done.
 
     PyTorch calls a forward hook after each call of a network. The hooks only count. They exist
-    until the end of the `with` block.
+    until the end of the `with` block. Without works, the length of the activity is unknown.
     """
-    with bar(activity, sum(work.total for work in works)) as shown, ExitStack() as hooks:
+    total, form = sum(work.total for work in works), PERCENT if works else UNKNOWN
+    with bar(activity, total, form) as shown, ExitStack() as hooks:
         for network, cost in {work.network: work.cost for work in works}.items():
             hook = network.register_forward_hook(_counting(shown, cost))
             hooks.callback(hook.remove)
