@@ -31,7 +31,7 @@ def drawn(names: list[str], stop: BaseException | None = None):
 
 def write(folder, *names: str, stop: BaseException | None = None) -> None:
     """Like a command: pictures, manifest, grid."""
-    write_pictures(folder, drawn(list(names), stop), len(names))
+    write_pictures(folder, drawn(list(names), stop))
     save_image(Image.new("RGB", (8, 8)), folder / "grid.png")
 
 

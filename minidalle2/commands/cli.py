@@ -9,6 +9,7 @@ import io
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 from minidalle2.commands.arguments import (
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         args = build_parser().parse_args(argv)
-        import_module(f"minidalle2.commands.{args.command}").run(args)
+        _command(args.command).run(args)
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "stopped", 130)
     except OSError as error:
@@ -43,6 +44,14 @@ def main(argv: list[str] | None = None) -> int:
     except _known_errors() as error:
         return _fail(str(error), 2)
     return 0
+
+
+def _command(name: str) -> ModuleType:
+    """Imports the module of a command. The first import of torch after a restart can take long."""
+    from minidalle2.storage.progress import doing  # not above, because of the time of `--help`
+
+    with doing("starting"):
+        return import_module(f"minidalle2.commands.{name}")
 
 
 def _known_errors() -> tuple[type[Exception], ...]:

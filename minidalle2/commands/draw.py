@@ -10,11 +10,13 @@ from pathlib import Path
 from minidalle2.commands import results
 from minidalle2.commands.options import say_unseen, weights_of
 from minidalle2.commands.output_folder import output_folder
-from minidalle2.commands.results import Drawn, say_where, strips, write_pictures
-from minidalle2.dalle2 import DALLE2, Sampling
+from minidalle2.commands.results import Drawn, drawing, say_where, strips, write_pictures
+from minidalle2.dalle2 import DALLE2, STAGES, Sampling
+from minidalle2.evaluation.work import drawing_work
 from minidalle2.storage.devices import pick_device
 from minidalle2.storage.file_names import file_of
 from minidalle2.storage.pictures import labelled_grid, save_image, to_uint8
+from minidalle2.storage.progress import doing, working
 
 
 @dataclass
@@ -29,14 +31,17 @@ class Job:
 def run(args: Namespace) -> None:
     prompts = read_prompts(args.prompts, args.prompts_file)
     device = pick_device(args.device)
-    dalle2 = DALLE2.load(weights_of(args.world, args.weights), device, args.prior)
+    with doing("loading the weights"):
+        dalle2 = DALLE2.load(weights_of(args.world, args.weights), device, args.prior)
     say_unseen(prompts, dalle2.tokenizer, args.world)
     folder = output_folder(args.out, [])
     sampling = sampling_of(dalle2.sampling, args.guidance)
     jobs = plan(prompts, args.n, args.seed)
     started = time.monotonic()
     settings = {"prior": args.prior, **asdict(sampling), "size": args.size}
-    written = write_pictures(folder, pictures(dalle2, jobs, sampling, settings), len(jobs))
+    stages = STAGES[: STAGES.index(f"image{args.size}") + 1]
+    with working(drawing(len(jobs)), drawing_work(dalle2, len(jobs), sampling, stages)):
+        written = write_pictures(folder, pictures(dalle2, jobs, sampling, settings))
     seconds = time.monotonic() - started
     save_grid(written, args.n, folder / "grid.png")
     say_where(written, len(jobs), args.size, seconds, folder)

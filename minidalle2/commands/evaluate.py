@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from tqdm import tqdm
 
 from minidalle2.commands.options import make_folder, weights_of
 from minidalle2.commands.output_folder import alone, existing, replace
@@ -35,8 +37,9 @@ def run(args: Namespace) -> None:
     with folder_of_sheets(args.pictures, report.sheets) as pictures:
         for row in report.evaluate(folder, device, what, args.n, args.seed, pictures):
             if not rows:
-                print(HEADER)
-            print(table_line(row), flush=True)
+                tqdm.write(HEADER)
+            tqdm.write(table_line(row))  # clears a progress bar of the same terminal first
+            sys.stdout.flush()
             rows.append(row)
             if args.json:  # after every row, so that Ctrl-C does not lose the earlier rows
                 save(args.json, rows, device, (time.monotonic() - started) / 60)

@@ -5,10 +5,9 @@ from argparse import Namespace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tqdm import tqdm
-
 from minidalle2.commands.options import make_folder
 from minidalle2.commands.output_folder import alone, earlier_export, replace
+from minidalle2.storage.progress import bar
 from minidalle2.worlds.catalogue import WORLDS, definition, find
 from minidalle2.worlds.definition import Exporter
 from minidalle2.worlds.shards.export import pack
@@ -36,16 +35,18 @@ def run(args: Namespace) -> None:
 
 
 def export_folder(world: Exporter, args: Namespace, folder: Path) -> None:
-    with tqdm(total=args.n, unit="picture", disable=None) as bar:  # None: shown on a terminal only
+    with bar(f"drawing {args.n:,} pictures", args.n) as shown:
         for written in world.export(args.split, args.n, args.size, args.seed, folder):
-            bar.update(written - bar.n)
+            shown.update(written - shown.n)
 
 
 def pack_all(pictures: Path, folder: Path, per_shard: int) -> Path:
     """Packs a folder of pictures into tar files. Returns `folder`, which contains them."""
     folder.mkdir()
-    for _ in pack(pictures, folder, per_shard):
-        pass
+    total = sum(1 for _ in pictures.glob("*.png"))
+    with bar(f"packing {total:,} pictures", total) as shown:
+        for packed in pack(pictures, folder, per_shard):
+            shown.update(packed - shown.n)
     if (pictures / LICENSES).is_dir():  # the licences must stay with the pictures
         shutil.copytree(pictures / LICENSES, folder / LICENSES)
     return folder

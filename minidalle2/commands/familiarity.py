@@ -16,6 +16,7 @@ from torch import Tensor
 from minidalle2.dalle2 import DALLE2
 from minidalle2.manipulations.familiarity import restored
 from minidalle2.storage.checkpoints import CheckpointError, reading, write_json
+from minidalle2.storage.progress import doing
 from minidalle2.training.world import World
 from minidalle2.worlds.catalogue import open_world
 
@@ -82,8 +83,9 @@ def say_comparison(dalle2: DALLE2, weights: Path, paths: list[Path], images: Ten
     threshold = load_threshold(weights)
     decibels: list[float] = []
     if threshold is not None:
-        for part in images.to(dalle2.device).split(AT_ONCE):
-            decibels += restored(dalle2.clip, dalle2.decoder, part).tolist()
+        with doing("comparing with the training pictures"):
+            for part in images.to(dalle2.device).split(AT_ONCE):
+                decibels += restored(dalle2.clip, dalle2.decoder, part).tolist()
     print(*comparison([path.name for path in paths], decibels, threshold), sep="\n")
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TextIO
 
 from torch import Tensor
-from tqdm import tqdm
 
 from minidalle2.commands.output_folder import GRID, MANIFEST, alone, earlier_results, remove
 from minidalle2.storage.labels import without_font
@@ -31,18 +30,14 @@ class Drawn:
     picture: Tensor  # (3, S, S) uint8
 
 
-def write_pictures(folder: Path, pictures: Iterable[Drawn], total: int) -> list[Drawn]:
+def write_pictures(folder: Path, pictures: Iterable[Drawn]) -> list[Drawn]:
     """Writes every picture and its line of the manifest. Returns the first IN_GRID pictures.
 
     Earlier results in the folder are removed when the first picture is drawn. Each line is written
     right after its picture, so that the manifest is also correct after Ctrl-C.
     """
     for_grid, manifest = [], None
-    with (
-        alone(folder),
-        ExitStack() as files,
-        tqdm(total=total, unit="picture", disable=None) as bar,  # None: shown on a terminal only
-    ):
+    with alone(folder), ExitStack() as files:
         earlier_results(folder)  # raises ValueError before anything is drawn
         for drawn in pictures:
             if manifest is None:
@@ -51,7 +46,6 @@ def write_pictures(folder: Path, pictures: Iterable[Drawn], total: int) -> list[
                 manifest = files.enter_context(new_manifest(folder))
             write(drawn, folder, manifest)
             for_grid += [drawn] if len(for_grid) < IN_GRID else []
-            bar.update()
     return for_grid
 
 
@@ -75,6 +69,11 @@ def write(drawn: Drawn, folder: Path, manifest: TextIO) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def drawing(n: int) -> str:
+    """What a progress bar says while n pictures are drawn."""
+    return f"drawing {n} picture{'s' if n > 1 else ''}"
 
 
 def strips(label: str, pictures: list[Tensor]) -> list[tuple[str, list[Tensor]]]:

@@ -18,7 +18,8 @@ from minidalle2.commands.manipulate import (
 from minidalle2.commands.output_folder import output_folder
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
-from minidalle2.manipulations.inversion import Walk, decoder_noise, psnr
+from minidalle2.evaluation.work import decoding_work, enlarging_work
+from minidalle2.manipulations.inversion import Latents, Walk, decoder_noise, psnr
 from minidalle2.manipulations.variations import vary
 from minidalle2.storage.file_names import file_of
 from minidalle2.storage.pictures import to_uint8
@@ -34,23 +35,31 @@ def run(args: Namespace) -> None:
     given = to_uint8(shrunk(images, args.size))
     first = {_label(args, k): [picture] for k, picture in enumerate(given)}
     total = len(images) * args.n
+    latents = invert_all(dalle2, images, walk)
+    works = decoding_work(dalle2.decoder, walk, total)
+    works += enlarging_work(dalle2, total, args.size)
+    small = shrunk(images, dalle2.decoder.config.image_size).to(dalle2.device)
     exactness: dict[str, float] = {}
-    finish(folder, variations(dalle2, images, walk, args, exactness), total, first, args.size)
+    drawn = variations(dalle2, latents, small, walk, args, exactness)
+    finish(folder, drawn, total, first, args.size, works)
     for name, decibels in exactness.items():
         print(f"{name}: the reconstruction at 32 px has a PSNR of {decibels:.1f} dB ({SCALE})")
 
 
 def variations(
-    dalle2: DALLE2, images: Tensor, walk: Walk, args: Namespace, exactness: dict[str, float]
+    dalle2: DALLE2,
+    latents: Latents,
+    small: Tensor,
+    walk: Walk,
+    args: Namespace,
+    exactness: dict[str, float],
 ) -> Iterator[Drawn]:
     """Draws n variations of each picture, with the seeds S, S + 1, …
 
-    With eta 0 the variations are reconstructions. Then their PSNR in dB is written to the manifest
-    and, for each path, to `exactness`.
+    With eta 0 the variations are reconstructions. Then their PSNR in dB, compared with the pictures
+    `small` (B, 3, 32, 32), is written to the manifest and, for each path, to `exactness`.
     """
-    latents = invert_all(dalle2, images, walk)
-    small = shrunk(images, dalle2.decoder.config.image_size).to(dalle2.device)
-    jobs = [(k, args.seed + i) for k in range(len(images)) for i in range(args.n)]
+    jobs = [(k, args.seed + i) for k in range(len(latents)) for i in range(args.n)]
     settings = settings_of(dalle2, walk, args.size)
     for start in range(0, len(jobs), CHUNK):
         part = jobs[start : start + CHUNK]

@@ -13,6 +13,7 @@ from minidalle2.dalle2 import DALLE2
 from minidalle2.evaluation.judging import judge_beside
 from minidalle2.storage.checkpoints import load_model, load_tokenizer
 from minidalle2.storage.pictures import labelled_grid, save_image
+from minidalle2.storage.progress import doing
 from minidalle2.worlds.emoji.evaluation.copying import copying_rows, copying_sheet
 from minidalle2.worlds.emoji.evaluation.manipulations import manipulation_rows
 from minidalle2.worlds.emoji.evaluation.naming import naming_rows
@@ -56,8 +57,9 @@ def evaluate(
     """
     draws = bool({"prompts", "copying", "manipulations"} & set(what))
     reads = bool({"judge", "prompts", "manipulations"} & set(what))
-    dalle2 = DALLE2.load(folder, device) if draws else None
-    judge = judge_beside(JUDGE, "emoji", folder, device) if reads else None
+    with doing("loading the weights"):
+        dalle2 = DALLE2.load(folder, device) if draws else None
+        judge = judge_beside(JUDGE, "emoji", folder, device) if reads else None
     drawn = cache(  # prompts of both languages ask for the same drawings
         lambda split, language: draw_rows(
             dalle2, sample_rows(core_members(split), n, seed), language
