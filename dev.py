@@ -14,6 +14,7 @@ import subprocess
 import sys
 
 OLDEST = (3, 10)  # the same as requires-python in pyproject.toml
+FIRST_NOTEBOOK = os.path.join("notebooks", "00_the_whole_machine.ipynb")
 ROOT = os.path.dirname(os.path.abspath(__file__))
 ENV = os.path.join(ROOT, ".venv")
 PROMPTS = [
@@ -34,7 +35,7 @@ COMMANDS = """\
   python dev.py demo [PROMPT ...]    draw some prompts, or your own, into the folder outputs/
   python dev.py test [PYTEST ARGS]   run all tests, two at a time (-n 0: one at a time)
   python dev.py bridge               test the bridge against the packages of published networks
-  python dev.py lab                  open JupyterLab
+  python dev.py lab [NOTEBOOK ...]   open JupyterLab with the first notebook, or with your own
   python dev.py notebooks [FILE ...] execute the notebooks and save their outputs
   python dev.py COMMAND ...          run `minidalle2 COMMAND ...`: draw, train, evaluate, ...
 The first command makes .venv beside dev.py. Each command installs there what it needs. `bridge`
@@ -186,7 +187,8 @@ def main(arguments):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads do not help small tensors
         return run(python + ["pytest"] + TWO_AT_A_TIME + rest)
     if command == "lab":
-        return run(python + ["jupyterlab"] + rest)
+        named = [part for part in rest if not part.startswith("-")]
+        return run(python + ["jupyterlab"] + rest + ([] if named else [FIRST_NOTEBOOK]))
     if command == "notebooks":
         return run(python + ["minidalle2.teaching.execute"] + rest, os.getcwd())
     if command != "demo":

@@ -13,4 +13,10 @@ E dimensions of CLIP's embeddings, H heads, C channels, S pixels a side, N patch
 `made` also has the results of all other stages: made.tokens, made.image_embeddings and so on.
 """  # noqa: E501
 
+import os
+
+from minidalle2.storage.openmp import wait_briefly
+
 __version__ = "0.1.0"
+
+wait_briefly(os.environ)  # here, because torch is not imported yet

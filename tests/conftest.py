@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from recorded_bars import recorder
 from tiny_model import perturbed
 from torch import nn
+from tqdm import tqdm
 
 from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.dalle2 import DALLE2, Sampling
@@ -53,6 +55,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def same_randomness_alone_and_together() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def bars(monkeypatch) -> type[tqdm]:
+    """The progress bars of this test."""
+    bars = recorder()
+    monkeypatch.setattr("minidalle2.storage.progress.tqdm", bars)
+    return bars
 
 
 @pytest.fixture(scope="session")

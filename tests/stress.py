@@ -167,7 +167,7 @@ def pictures(minutes: float, most: int) -> str:
             ]
             jobs = [draw.Job("picture.png", p, drawn + i) for i, p in enumerate(prompts)]
             made = draw.pictures(dalle2, jobs, sampling, {"size": 32})
-            drawn += len(write_pictures(Path(name), made, len(jobs)))
+            drawn += len(write_pictures(Path(name), made))
             warm = peak() if drawn <= min(WARM_UP, most // 2) else warm
     return f"{drawn:,} pictures: at most {warm:.0f} MB at the start, {peak():.0f} MB at the end"
 

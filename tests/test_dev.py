@@ -216,7 +216,11 @@ def test_commands(sandbox, capsys):
     assert last_command(sandbox, "demo", "a ring", "-n", "2") == [*draw, "a ring", "-n", "2"]
     pytest_two = ["pytest", "-n", "2", "--dist", "loadfile", "--max-worker-restart", "1"]
     assert last_command(sandbox, "test", "-k", "clip") == [*pytest_two, "-k", "clip"]
-    assert last_command(sandbox, "lab") == ["jupyterlab"]
+    first = os.path.join("notebooks", "00_the_whole_machine.ipynb")
+    assert (ROOT / first).is_file()
+    assert last_command(sandbox, "lab") == ["jupyterlab", first]
+    assert last_command(sandbox, "lab", "--no-browser") == ["jupyterlab", "--no-browser", first]
+    assert last_command(sandbox, "lab", "a.ipynb") == ["jupyterlab", "a.ipynb"]
     assert last_command(sandbox, "train", "clip") == ["minidalle2", "train", "clip"]
 
 

@@ -279,13 +279,15 @@ def test_missing_resvg_is_one_sentence(two_drawings, monkeypatch):
         pictures(32)
 
 
-def test_cache_is_enough_without_resvg(two_drawings, monkeypatch):
+def test_cache_is_enough_without_resvg(two_drawings, monkeypatch, bars):
     drawn = pictures(64)
     assert sorted(p.name.rsplit("-")[-1] for p in two_drawings.glob("*.npz")) == [
         "128.npz",
         "32.npz",
         "64.npz",
     ]
+    stored = [f"storing the emoji of {size} px (first use only)" for size in (128, 64, 32)]
+    assert bars.full() == ["drawing the emoji (first use only)", *stored]
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     pictures.cache_clear()
     assert (pictures(64) == drawn).all()

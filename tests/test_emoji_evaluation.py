@@ -275,7 +275,7 @@ def weights(tiny_dalle2, tmp_path):
     return save_tiny(tiny_dalle2, tmp_path / "weights")
 
 
-def test_evaluate_writes_rows_and_sheets(weights, tmp_path, monkeypatch, capsys):
+def test_evaluate_writes_rows_and_sheets(weights, tmp_path, monkeypatch, capsys, bars):
     monkeypatch.setattr(report, "REAL", 20)
     monkeypatch.setattr(manipulations, "WALK", Walk(2))
     monkeypatch.setattr(manipulations, "BATCH", 2)
@@ -294,6 +294,10 @@ def test_evaluate_writes_rows_and_sheets(weights, tmp_path, monkeypatch, capsys)
     sheets = {path.name for path in (tmp_path / "sheets").iterdir()}
     drawn = {f"prompts_{split}_{lang}.png" for split in report.SPLITS for lang in LANGUAGES}
     assert sheets == drawn | {"copying.png", "LICENSES"}
+    activities = {"reading pictures", "embedding 8 drawings", "drawing, Chinese"}
+    assert activities | {"comparing with the training pictures", "editing 3 drawings"} < set(
+        bars.full()
+    )
 
 
 def refused(capsys, *command) -> str:

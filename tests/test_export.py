@@ -80,19 +80,6 @@ def _folders(tmp_path):
         (tmp_path / name).mkdir()
 
 
-def test_a_shorter_export_leaves_no_picture_of_a_longer_one(tmp_path):
-    run(tmp_path, n=9, size=16)
-    (tmp_path / "mine.png").touch()
-    run(tmp_path, n=4, size=16)
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
-        "000000.png",
-        "000001.png",
-        "000002.png",
-        "000003.png",
-        "mine.png",
-    ]
-
-
 def test_large_pictures_are_drawn_a_few_at_a_time(tmp_path):
     assert list(export("train", 3, 1024, 0, tmp_path)) == [1, 2, 3]
     assert load_png(tmp_path / "000000.png").shape == (3, 1024, 1024)

@@ -9,9 +9,9 @@ from tiny_model import save_tiny
 
 from minidalle2.commands import inpaint, results
 from minidalle2.commands.cli import main
-from minidalle2.commands.manipulate import invert_all, read_images
+from minidalle2.commands.manipulate import invert_all, read_images, shrunk
 from minidalle2.dalle2 import Sampling
-from minidalle2.manipulations.inversion import Walk
+from minidalle2.manipulations.inversion import Walk, psnr
 from minidalle2.manipulations.text_diff import fitting_theta
 from minidalle2.storage.pictures import load_png, load_square
 
@@ -132,6 +132,20 @@ def test_more_variations_than_a_chunk(run, cat, monkeypatch):
     monkeypatch.setattr(results, "IN_GRID", 2)
     parts = pictures(run("vary", cat, "-n", "3", out="parts"))
     assert len(parts) == 3 and (parts - whole).abs().max() < 1.5 / 127.5
+
+
+def test_vary_reports_how_exact_a_reconstruction_is(run, cat, dog, tiny_dalle2, capsys):
+    folder = run("vary", cat, dog, "-n", "2", "--eta", "0")
+    said, small = capsys.readouterr().out, shrunk(read_images([cat, dog]), 32)
+    found = psnr(pictures(folder)[::2], small).tolist()
+    lines = manifest(folder)
+    assert [line["psnr"] for line in lines[::2]] == pytest.approx(found, abs=0.1)
+    for path, decibels in zip((cat, dog), found, strict=True):
+        assert f"{path}: the reconstruction at 32 px has a PSNR of {decibels:.1f} dB" in said
+    assert said.count("it is no exact copy") == 2
+    run("vary", cat, "-n", "1", "--eta", "0.5", out="other")
+    assert "PSNR" not in capsys.readouterr().out
+    assert "psnr" not in manifest(folder.parent / "other")[0]
 
 
 # edit

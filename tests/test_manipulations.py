@@ -449,7 +449,7 @@ def test_probabilities_are_those_of_each_scene_s_own_answers():
     assert p_a[asked].min() >= 1 / 9 - 1e-6 and p_a.max() <= 1 / 2
 
 
-def test_all_rows(tiny_dalle2, monkeypatch):
+def test_all_rows(tiny_dalle2, monkeypatch, bars):
     """Of a machine that has learnt nothing: each has its count and a share of it."""
     monkeypatch.setattr(measured, "STEPS", (2, 3))
     monkeypatch.setattr(measured, "WALK", Walk(2))
@@ -468,6 +468,9 @@ def test_all_rows(tiny_dalle2, monkeypatch):
     assert counts["text diff, colour: flipped"] == 3
     assert counts["text diff, colour: others kept"] == 9
     assert rows[0]["decibels"] < 30
+    activities = bars.full()
+    assert {"rebuilding with 3 steps", "varying, eta 1", "interpolating"} < set(activities)
+    assert activities[-2:] == ["inverting 3 pictures", "editing the background"]
 
 
 # With the committed weights

@@ -180,8 +180,9 @@ def weights(tiny_dalle2, autoregressive_prior, tmp_path, monkeypatch):
     return folder
 
 
-def test_all_tables(weights, tmp_path, capsys):
+def test_all_tables(weights, tmp_path, capsys, bars, monkeypatch):
     """Every prior in the folder, and the two that need no training, in every table."""
+    monkeypatch.setattr(priors, "STEPS", 3)  # as in `weights`
     file = tmp_path / "priors.json"
     options = ["--device", "cpu", "-n", "3", "--pairs", "20", "--json", str(file)]
     compare_priors.main(["--weights", str(weights), *options])
@@ -198,6 +199,7 @@ def test_all_tables(weights, tmp_path, capsys):
     assert ridge["diversity"] == pytest.approx(1, abs=1e-5) and ridge["ms"] > 0
     printed = capsys.readouterr().out
     assert "best of n" in printed and len(printed.splitlines()) > 7 + 20 + 15
+    assert {"embedding 20 pictures", "analytic prior", "diffusion, guidance 4"} < set(bars.full())
 
 
 def test_priors_that_were_not_trained_are_left_out(tiny_dalle2, pairs, tmp_path, monkeypatch):

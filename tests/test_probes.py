@@ -563,7 +563,7 @@ def weights(tiny, judge, tmp_path):
     return folder
 
 
-def test_evaluate_probes(weights, twin, quick, tmp_path, monkeypatch, capsys):
+def test_evaluate_probes(weights, twin, quick, tmp_path, monkeypatch, capsys, bars):
     save_model(weights / "glide", "glide", twin.decoder)
     monkeypatch.setattr(pca_reconstruction, "FITTED", 40)
     monkeypatch.setattr(pca_reconstruction, "DIMENSIONS", (2,))
@@ -578,6 +578,9 @@ def test_evaluate_probes(weights, twin, quick, tmp_path, monkeypatch, capsys):
     assert list(dict.fromkeys(r["what"] for r in rows)) == list(probing.PROBES)
     said = capsys.readouterr().out.splitlines()
     assert len(said) == len(rows) + 2
+    assert {"drawing 4 image embeddings", "drawing GLIDE, guidance 4", "imagining"} < set(
+        bars.full()
+    )
     for r in rows:
         value = r["accuracy"] if "accuracy" in r else r["value"]
         assert r["low"] is None or r["low"] - 1e-9 <= value <= r["high"] + 1e-9

@@ -590,7 +590,7 @@ def exported(folder: Path, n=25, tar="10", world="shapes") -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def test_export_and_open_again(tmp_path, opened, capsys):
+def test_export_and_open_again(tmp_path, opened, capsys, bars):
     files = exported(tmp_path / "tar")
     assert [path.name for path in files] == ["000000.tar", "000001.tar", "000002.tar"]
     assert "25 pictures of 128 px in 3 tar files" in capsys.readouterr().out
@@ -600,6 +600,10 @@ def test_export_and_open_again(tmp_path, opened, capsys):
     everything = folder._batch(torch.arange(25), 128)
     theirs = {caption: image for image, caption in zip(*everything, strict=True)}
     assert len(theirs) == 25
+    activities = ["reading the pictures in plain", "looking for changed pictures"]
+    activities += ["indexing the tar files", "packing 25 pictures", "drawing 25 pictures"]
+    assert set(activities) == set(bars.full())
+    assert bars.moves["packing 25 pictures"] == 25 < bars.moves["indexing the tar files"]
     n = {split: world._index.count(split) for split in ("train", "held_out")}
     assert sum(n.values()) == 25
     pictures, captions = world.captioned(n["train"], seeded(), size=128)

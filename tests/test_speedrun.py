@@ -48,11 +48,13 @@ def test_a_quarter_of_the_prompts_holds_an_unseen_pair(monkeypatch):
     assert both["n"] == 500 and both["accuracy"] == (187 + 62) / 500
 
 
-def test_a_run_leaves_weights_and_a_record_and_refuses_to_start_over(tmp_path, capsys):
+def test_a_run_leaves_weights_and_a_record_and_refuses_to_start_over(tmp_path, capsys, bars):
     command = ["speedrun", "--profile", "smoke", "-n", "4", "--device", "cpu"]
     command += ["--out", str(tmp_path / "run")]
     assert main(command) == 0
     assert "goal of 90% missed" in capsys.readouterr().out
+    tested = [activity for activity, done, total in bars.ended[-2:] if done == total]
+    assert tested == ["testing two objects", "testing held-out pairs, two objects"]
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     assert list(record["seconds"]) == ["tokenizer", "clip", "prior", "decoder"]
     assert record["rows"][-1]["n"] == 4

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from recorded_bars import Terminal
 from safetensors.torch import load_file
 from test_training import train
 
@@ -95,7 +96,7 @@ def test_only_the_first_of_torchruns_processes_locks(tmp_path, monkeypatch):
         other.wait()
 
 
-def test_waiting_for_a_lock(tmp_path):
+def test_waiting_for_a_lock(tmp_path, monkeypatch):
     code = (
         "import sys, time; from pathlib import Path; from minidalle2.storage.locks import locked\n"
     )
@@ -104,8 +105,10 @@ def test_waiting_for_a_lock(tmp_path):
     assert other.stdout.readline() == "held\n"
     with pytest.raises(InUse), locked(tmp_path / "lock"):
         pass
+    monkeypatch.setattr(sys, "stderr", Terminal())
     with locked(tmp_path / "lock", wait=True):
         assert other.wait(60) == 0
+    assert "waiting for another process ..." in sys.stderr.getvalue()
 
 
 FULL = """

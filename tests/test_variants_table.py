@@ -82,7 +82,7 @@ def test_components_needed(share, expected):
 # The table
 
 
-def test_every_variant_trains_and_keeps_a_clip(folder, monkeypatch):
+def test_every_variant_trains_and_keeps_a_clip(folder, monkeypatch, bars):
     """The probe is another file's test, and slow; here it is asked nothing."""
     monkeypatch.setattr(clip_variants, "scene_accuracy", lambda clip, scenes, steps: 0.25)
     rows = list(compare(folder, BENCH, CPU, list(VARIANTS)))
@@ -94,6 +94,7 @@ def test_every_variant_trains_and_keeps_a_clip(folder, monkeypatch):
         assert "25.0% (23.7% to 26.4%)" in line and len(line) == len(clip_variants.HEADER)
         lines = (folder / row["variant"] / "log.jsonl").read_text().splitlines()
         assert all(math.isfinite(json.loads(line)["loss"]) for line in lines)
+    assert {f"training {name}" for name in VARIANTS} < set(bars.full())
     assert list(compare(folder, BENCH, CPU, ["filip"])) == [rows[1]]  # measured, not trained again
 
 

@@ -28,8 +28,8 @@ def add_command(
     )
 
 
-def add_drawn(parser: ArgumentParser) -> None:
-    """The options of all commands that draw pictures."""
+def add_drawn(parser: ArgumentParser, out: str) -> None:
+    """The options of all commands that draw pictures. `out` is the default folder."""
     parser.add_argument(
         "--size",
         type=int,
@@ -42,9 +42,10 @@ def add_drawn(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path("outputs"),
+        default=Path(out),
         metavar="DIR",
-        help="folder for the pictures (default outputs)",
+        help="folder for the pictures; they replace the results of an earlier command there "
+        f"(default {out})",
     )
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from minidalle2.commands.manipulate import (
+    compare,
     enlarge,
-    file_of,
     finish,
     invert_all,
     load,
@@ -17,13 +17,17 @@ from minidalle2.commands.manipulate import (
     settings_of,
     shrunk,
 )
-from minidalle2.commands.options import make_folder, say_unseen
+from minidalle2.commands.options import say_unseen
+from minidalle2.commands.output_folder import output_folder
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
+from minidalle2.evaluation.work import decoding_work, drawing_work, enlarging_work
 from minidalle2.manipulations.blending import latents_of_text, mix, starting_noise
 from minidalle2.manipulations.interpolation import between
 from minidalle2.manipulations.inversion import Latents, Walk, decode
+from minidalle2.storage.file_names import file_of
 from minidalle2.storage.pictures import to_uint8
+from minidalle2.storage.progress import working
 
 
 @dataclass
@@ -45,12 +49,17 @@ def run(args: Namespace) -> None:
     dalle2, walk = load(args)
     if args.texts:
         say_unseen(args.texts, dalle2.tokenizer, args.world)
-    folder = make_folder(args.out)
+    folder = output_folder(args.out, args.images)
+    if args.images:
+        compare(dalle2, images, args)
     label = (" to " if ends == 2 else " + ").join(names(args))
     first = {}
     if ends > 2 and args.images:
         first[label] = list(to_uint8(shrunk(images, args.size)))
-    finish(folder, pictures(dalle2, images, walk, args, label), args.frames, first, args.size)
+    latents = all_latents(dalle2, images, args.texts, walk, args.seed)
+    n = args.frames
+    works = decoding_work(dalle2.decoder, walk, n) + enlarging_work(dalle2, n, args.size)
+    finish(folder, pictures(dalle2, latents, walk, args, label), n, first, args.size, works)
 
 
 def names(args: Namespace) -> list[str]:
@@ -60,7 +69,10 @@ def names(args: Namespace) -> list[str]:
 def all_latents(dalle2: DALLE2, images: Tensor, texts: list[str], walk: Walk, seed: int) -> Latents:
     """The latents of the pictures, followed by those of the texts."""
     parts = [invert_all(dalle2, images, walk)] if len(images) else []
-    parts += [latents_of_text(dalle2, text, seed, dalle2.sampling) for text in texts]
+    if texts:
+        works = drawing_work(dalle2, len(texts), stages=("image_embeddings",))
+        with working("imagining the texts", works):
+            parts += [latents_of_text(dalle2, text, seed, dalle2.sampling) for text in texts]
     return Latents.joined(parts)
 
 
@@ -83,9 +95,8 @@ def mixtures(dalle2: DALLE2, latents: Latents, args: Namespace) -> Iterator[Fram
 
 
 def pictures(
-    dalle2: DALLE2, images: Tensor, walk: Walk, args: Namespace, label: str
+    dalle2: DALLE2, latents: Latents, walk: Walk, args: Namespace, label: str
 ) -> Iterator[Drawn]:
-    latents = all_latents(dalle2, images, args.texts, walk, args.seed)
     frames = list((way if len(latents) == 2 else mixtures)(dalle2, latents, args))
     settings = settings_of(dalle2, walk, args.size)
     ends = {"images": [str(path) for path in args.images], "texts": args.texts}

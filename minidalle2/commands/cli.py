@@ -11,6 +11,7 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 from minidalle2.commands.arguments import (
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
             return 2
         return _fail(str(error), 2)
     try:
-        import_module(f"minidalle2.commands.{args.command}").run(args)
+        _command(args.command).run(args)
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "stopped", 130)
     except OSError as error:
@@ -53,6 +54,14 @@ def main(argv: list[str] | None = None) -> int:
     except _known_errors() as error:
         return _fail(str(error), 2)
     return 0
+
+
+def _command(name: str) -> ModuleType:
+    """Imports the module of a command. The first import of torch after a restart can take long."""
+    from minidalle2.storage.progress import doing  # not above, because of the time of `--help`
+
+    with doing("starting"):
+        return import_module(f"minidalle2.commands.{name}")
 
 
 def _known_errors() -> tuple[type[Exception], ...]:
@@ -92,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_speedrun(commands)
     add_evaluate(commands)
     add_export(commands)
+    add_names(commands)
     return parser
 
 
@@ -135,7 +145,7 @@ def add_draw(commands: Commands) -> None:
         help="the prior that predicts the image embedding; --weights must contain it (default "
         "diffusion)",
     )
-    add_drawn(parser)
+    add_drawn(parser, "outputs")
 
 
 def add_train(commands: Commands) -> None:
@@ -313,4 +323,21 @@ def add_export(commands: Commands) -> None:
     add_seed(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for the dataset"
+    )
+
+
+def add_names(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "names",
+        "list the things that can be requested from the emoji world",
+        "List the names of the emoji world in English and Chinese, one per line. A prompt works "
+        "best with one of these names.",
+        "minidalle2 names apple",
+    )
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help="list only names that contain every WORD, in the name or in a keyword",
     )

@@ -37,6 +37,7 @@ from minidalle2.storage.checkpoints import (
 )
 from minidalle2.storage.devices import pick_device
 from minidalle2.storage.memory import keep_freed_memory
+from minidalle2.storage.progress import bar, doing, each
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.contrastive.decoupled import decoupled_loss
 from minidalle2.training.contrastive.filip import Filip, filip_loss
@@ -105,7 +106,8 @@ def compare(folder: Path, bench: Bench, device: torch.device, names: list[str]) 
     """Trains each variant into folder/name, or finishes its training, and yields its row."""
     world = Shapes()
     if not (folder / "tokenizer.json").exists():
-        save_tokenizer(train_tokenizer(world), folder / "tokenizer.json")
+        with doing("training the tokenizer"):
+            save_tokenizer(train_tokenizer(world), folder / "tokenizer.json")
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     for name in names:
         train(name, folder, bench, device, tokenizer.vocab_size)
@@ -125,8 +127,12 @@ def train(name: str, folder: Path, bench: Bench, device: torch.device, vocab_siz
         model = variant.wrapped(CLIP(replace(bench.clip, vocab_size=vocab_size))).to(device)
         return fit(model, data, variant.loss, recipe, where, "clip", kept)
 
-    for _ in steps(planned(bench.recipe, folder / name, steps), folder / name):
-        pass
+    recipe = planned(bench.recipe, folder / name, steps)
+    with bar(f"training {name}", recipe.steps) as shown:
+        for step in steps(recipe, folder / name):
+            if shown.n == 0:  # the steps before an interruption must not count for the speed
+                shown.initial = shown.n = step.step - 1
+            shown.update()
 
 
 def planned(
@@ -145,7 +151,8 @@ def planned(
     else:
         trial = replace(recipe, steps=FIRST_STEPS + TIMED_STEPS, minutes=None)
         with tempfile.TemporaryDirectory() as thrown_away:
-            ends = [time.process_time() for _ in steps(trial, Path(thrown_away))]
+            timed = each(steps(trial, Path(thrown_away)), "timing some steps", trial.steps)
+            ends = [time.process_time() for _ in timed]
         a_step = (ends[-1] - ends[FIRST_STEPS - 1]) / TIMED_STEPS
         affordable = max(1, int(60 * recipe.minutes / a_step))
     return replace(recipe, steps=affordable, minutes=None)

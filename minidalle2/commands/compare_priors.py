@@ -27,6 +27,7 @@ from minidalle2.evaluation.similarity import (
 )
 from minidalle2.storage.checkpoints import CheckpointError, write_json
 from minidalle2.storage.devices import pick_device
+from minidalle2.storage.progress import doing
 from minidalle2.training.world import World
 from minidalle2.unclip import AnyPrior
 from minidalle2.worlds.catalogue import definition, load_judge, open_world
@@ -51,7 +52,8 @@ def bench(
 
     There is no table of accuracy without --prompts.
     """
-    dalle2 = DALLE2.load(folder, device)
+    with doing("loading the weights"):
+        dalle2 = DALLE2.load(folder, device)
     models = dalle2.clip, dalle2.tokenizer
     pairs = embedded(world, *models, args.n, 1, "seen")
     priors = all_priors(folder, dalle2, embedded(world, *models, args.pairs, 2, "train"))
@@ -59,7 +61,7 @@ def bench(
     yield "similarity", similarity_row("z_t itself", pairs.z_t[:, None], pairs)
     drawn = {}
     for name, prior in priors.items():
-        drawn[name], ms = draw(prior, pairs, max(COUNTS), args.guidance)
+        drawn[name], ms = draw(prior, pairs, max(COUNTS), args.guidance, activity=f"{name} prior")
         guidance = args.guidance if prior.noise_size else None  # a deterministic prior has none
         yield "similarity", similarity_row(name, drawn[name], pairs, guidance, ms)
     for name, z in drawn.items():

@@ -8,11 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from minidalle2.commands import results
-from minidalle2.commands.options import make_folder, say_unseen, weights_of
-from minidalle2.commands.results import Drawn, say_where, slug, strips, write_pictures
-from minidalle2.dalle2 import DALLE2, Sampling
+from minidalle2.commands.options import say_unseen, weights_of
+from minidalle2.commands.output_folder import output_folder
+from minidalle2.commands.results import Drawn, drawing, say_where, strips, write_pictures
+from minidalle2.dalle2 import DALLE2, STAGES, Sampling
+from minidalle2.evaluation.work import drawing_work
 from minidalle2.storage.devices import pick_device
-from minidalle2.storage.pictures import labelled_grid, to_uint8
+from minidalle2.storage.file_names import file_of
+from minidalle2.storage.pictures import labelled_grid, save_image, to_uint8
+from minidalle2.storage.progress import doing, working
 
 
 @dataclass
@@ -27,14 +31,17 @@ class Job:
 def run(args: Namespace) -> None:
     prompts = read_prompts(args.prompts, args.prompts_file)
     device = pick_device(args.device)
-    dalle2 = DALLE2.load(weights_of(args.world, args.weights), device, args.prior)
+    with doing("loading the weights"):
+        dalle2 = DALLE2.load(weights_of(args.world, args.weights), device, args.prior)
     say_unseen(prompts, dalle2.tokenizer, args.world)
-    folder = make_folder(args.out)
+    folder = output_folder(args.out, [])
     sampling = sampling_of(dalle2.sampling, args.guidance)
     jobs = plan(prompts, args.n, args.seed)
     started = time.monotonic()
     settings = {"prior": args.prior, **asdict(sampling), "size": args.size}
-    written = write_pictures(folder, pictures(dalle2, jobs, sampling, settings), len(jobs))
+    stages = STAGES[: STAGES.index(f"image{args.size}") + 1]
+    with working(drawing(len(jobs)), drawing_work(dalle2, len(jobs), sampling, stages)):
+        written = write_pictures(folder, pictures(dalle2, jobs, sampling, settings))
     seconds = time.monotonic() - started
     save_grid(written, args.n, folder / "grid.png")
     say_where(written, len(jobs), args.size, seconds, folder)
@@ -78,7 +85,7 @@ def read_prompts(given: list[str], file: Path | None) -> list[str]:
 def plan(prompts: list[str], n: int, seed: int) -> list[Job]:
     """n pictures of each prompt, with the seeds `seed`, `seed` + 1, …"""
     pairs = [(prompt, seed + k) for prompt in prompts for k in range(n)]
-    return [Job(f"{i:04d}_{slug(p)}.png", p, s) for i, (p, s) in enumerate(pairs)]
+    return [Job(file_of(i, p), p, s) for i, (p, s) in enumerate(pairs)]
 
 
 def pictures(
@@ -106,4 +113,4 @@ def save_grid(written: list[Drawn], n: int, path: Path) -> None:
         several = [drawn.picture for drawn in written[start : start + n]]
         cells += strips(written[start].label, several)
     columns = 1 if n > 1 else min(results.STRIP, math.ceil(len(cells) ** 0.5))
-    labelled_grid(cells, columns).save(path)
+    save_image(labelled_grid(cells, columns), path)

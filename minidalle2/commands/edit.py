@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from minidalle2.commands.manipulate import (
+    compare,
     enlarge,
-    file_of,
     finish,
     invert_all,
     load,
@@ -16,11 +16,14 @@ from minidalle2.commands.manipulate import (
     settings_of,
     shrunk,
 )
-from minidalle2.commands.options import make_folder, say_unseen
+from minidalle2.commands.options import say_unseen
+from minidalle2.commands.output_folder import output_folder
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
+from minidalle2.evaluation.work import decoding_work, enlarging_work
 from minidalle2.manipulations.inversion import Latents, Walk
 from minidalle2.manipulations.text_diff import direction, edit, fitting_theta
+from minidalle2.storage.file_names import file_of
 from minidalle2.storage.pictures import to_uint8
 
 
@@ -29,13 +32,17 @@ def run(args: Namespace) -> None:
     dalle2, walk = load(args)
     z_d = direction(dalle2.clip, dalle2.tokenizer, [args.old], [args.new])
     say_unseen([args.old, args.new], dalle2.tokenizer, args.world)
-    folder = make_folder(args.out)
+    folder = output_folder(args.out, args.images)
+    compare(dalle2, images, args)
     latents = invert_all(dalle2, images, walk)
     farthest = thetas_of(dalle2, latents, args)
     given = to_uint8(shrunk(images, args.size))
     first = {_label(args, k, farthest[k]): [picture] for k, picture in enumerate(given)}
     frames = edited(dalle2, latents, z_d, farthest, walk, args)
-    finish(folder, frames, len(images) * args.frames, first, args.size)
+    total = len(images) * args.frames
+    works = decoding_work(dalle2.decoder, walk, total)
+    works += enlarging_work(dalle2, total, args.size)
+    finish(folder, frames, total, first, args.size, works)
 
 
 def thetas_of(dalle2: DALLE2, latents: Latents, args: Namespace) -> list[float]:

@@ -2,15 +2,22 @@
 
 import os
 import platform
+import sys
 import time
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
+from tqdm import tqdm
 
 from minidalle2.commands.options import make_folder, weights_of
+from minidalle2.commands.output_folder import alone, existing, replace
 from minidalle2.storage.checkpoints import write_json
 from minidalle2.storage.devices import pick_device
+from minidalle2.storage.ours import check_ours
 from minidalle2.worlds.catalogue import definition
 
 HEADER = f"{'what':13}  {'name':42}  {'split':12}  {'n':>6}  {'accuracy':>8}  95 % interval"
@@ -21,22 +28,46 @@ def run(args: Namespace) -> None:
     what = chosen(args.what, report.what, report.probes)
     device = pick_device(args.device)
     folder = weights_of(args.world, args.weights)
-    if args.pictures and not report.draws_sheets:
+    if args.pictures and not report.sheets:
         raise ValueError(
             f"--pictures works with --world emoji only, not with {args.world}; leave out "
             "--pictures, or evaluate emoji"
         )
-    pictures = make_folder(args.pictures) if args.pictures else None
     started, rows = time.monotonic(), []
-    for row in report.evaluate(folder, device, what, args.n, args.seed, pictures):
-        if not rows:
-            print(HEADER)
-        print(table_line(row), flush=True)
-        rows.append(row)
-        if args.json:  # after every row, so that Ctrl-C does not lose the earlier rows
-            save(args.json, rows, device, (time.monotonic() - started) / 60)
+    with folder_of_sheets(args.pictures, report.sheets) as pictures:
+        for row in report.evaluate(folder, device, what, args.n, args.seed, pictures):
+            if not rows:
+                tqdm.write(HEADER)
+            tqdm.write(table_line(row))  # clears a progress bar of the same terminal first
+            sys.stdout.flush()
+            rows.append(row)
+            if args.json:  # after every row, so that Ctrl-C does not lose the earlier rows
+                save(args.json, rows, device, (time.monotonic() - started) / 60)
     if args.json:
         print(f"written to {args.json}")
+
+
+@contextmanager
+def folder_of_sheets(path: Path | None, names: tuple[str, ...]) -> Iterator[Path | None]:
+    """A temporary folder for the sheets, None without `path`.
+
+    At the end, also after an error or Ctrl-C, the new sheets replace all earlier sheets in `path`.
+    Without a new sheet, the earlier ones stay. Raises ValueError if minidalle2 did not write one of
+    them.
+    """
+    if path is None:
+        yield None
+        return
+    folder = make_folder(path)
+    with alone(folder), TemporaryDirectory(dir=folder, prefix="unfinished-") as temporary:
+        sheets = [folder / name for name in names]
+        check_ours(sheets)
+        try:
+            yield Path(temporary)
+        finally:
+            if any(Path(temporary).iterdir()):
+                check_ours(sheets)
+                replace(existing(sheets), Path(temporary), folder)
 
 
 def chosen(text: str, known: tuple[str, ...], probes: tuple[str, ...] = ()) -> list[str]:

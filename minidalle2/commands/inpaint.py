@@ -10,19 +10,22 @@ from torch import Tensor
 
 from minidalle2.commands.manipulate import (
     SIDE,
+    compare,
     enlarge,
-    file_of,
     finish,
     load,
     read_images,
     settings_of,
     shrunk,
 )
-from minidalle2.commands.options import make_folder, say_unseen
+from minidalle2.commands.options import say_unseen
+from minidalle2.commands.output_folder import output_folder
 from minidalle2.commands.results import CHUNK, Drawn
 from minidalle2.dalle2 import DALLE2
+from minidalle2.evaluation.work import enlarging_work, inpainting_work
 from minidalle2.manipulations.inpainting import Resampling, conditioned, inpaint
 from minidalle2.manipulations.inversion import Walk, decoder_noise
+from minidalle2.storage.file_names import file_of
 from minidalle2.storage.pictures import load_square, size_of, to_uint8
 
 WHITE = 128  # mean of RGB, 0 to 255, from which a pixel of the mask counts as white
@@ -40,11 +43,14 @@ def run(args: Namespace) -> None:
     dalle2, walk = load(args)
     if args.new:
         say_unseen([args.new], dalle2.tokenizer, args.world)
-    folder = make_folder(args.out)
+    folder = output_folder(args.out, [*args.images, args.mask])
+    compare(dalle2, images, args)
     kept = shrunk(images, args.size).masked_fill(~known_at(known, args.size), GRAY)
     first = {_label(args, k): [picture] for k, picture in enumerate(to_uint8(kept))}
     total = len(images) * args.n
-    finish(folder, inpainted(dalle2, images, known, walk, args), total, first, args.size)
+    works = inpainting_work(dalle2, args.new, Resampling(walk.steps), walk.guidance, total)
+    works += enlarging_work(dalle2, total, args.size)
+    finish(folder, inpainted(dalle2, images, known, walk, args), total, first, args.size, works)
 
 
 def read_mask(path: Path, images: list[Path]) -> Tensor:

@@ -10,12 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minidalle2.commands.familiarity import say_comparison
 from minidalle2.commands.options import weights_of
-from minidalle2.commands.results import CHUNK, Drawn, save_strips, say_where, slug, write_pictures
+from minidalle2.commands.results import (
+    CHUNK,
+    Drawn,
+    drawing,
+    save_strips,
+    say_where,
+    write_pictures,
+)
 from minidalle2.dalle2 import DALLE2
+from minidalle2.evaluation.work import inversion_work
 from minidalle2.manipulations.inversion import Latents, Walk, invert
 from minidalle2.storage.devices import pick_device
 from minidalle2.storage.pictures import load_square, to_uint8
+from minidalle2.storage.progress import Work, doing, working
 
 SIDE = 128  # px to which a given picture is cropped and resized, as in training on a folder
 UNHEARD = "a picture"  # `generate` needs a prompt, but the upsamplers do not use it
@@ -35,7 +45,8 @@ def load(args: Namespace) -> tuple[DALLE2, Walk]:
     Raises ValueError if --steps is larger than the number of timesteps of these weights.
     """
     device = pick_device(args.device)
-    dalle2 = DALLE2.load(weights_of(args.world, args.weights), device)
+    with doing("loading the weights"):
+        dalle2 = DALLE2.load(weights_of(args.world, args.weights), device)
     walk = Walk(args.steps, args.guidance, guided_above=dalle2.sampling.decoder_guided_above)
     diffusion = dalle2.decoder.diffusion
     most = len(diffusion.schedule) - diffusion.lowest
@@ -52,10 +63,18 @@ def shrunk(images: Tensor, size: int) -> Tensor:
     return F.avg_pool2d(images / 127.5 - 1, SIDE // size)
 
 
+def compare(dalle2: DALLE2, images: Tensor, args: Namespace) -> None:
+    """Prints how far the given pictures (B, 3, 128, 128) uint8 are from the training pictures."""
+    small = shrunk(images, dalle2.decoder.config.image_size)
+    say_comparison(dalle2, weights_of(args.world, args.weights), args.images, small)
+
+
 def invert_all(dalle2: DALLE2, images: Tensor, walk: Walk) -> Latents:
-    """(B, 3, 128, 128) uint8 → the latents of the B pictures."""
+    """(B, 3, 128, 128) uint8 → the latents of the B pictures. Shows a progress bar."""
     small = shrunk(images, dalle2.decoder.config.image_size).to(dalle2.device)
-    parts = [invert(dalle2.clip, dalle2.decoder, part, walk) for part in small.split(CHUNK)]
+    activity = f"inverting {len(images)} picture{'s' if len(images) > 1 else ''}"
+    with working(activity, inversion_work(dalle2.clip, dalle2.decoder, walk, len(images))):
+        parts = [invert(dalle2.clip, dalle2.decoder, part, walk) for part in small.split(CHUNK)]
     return Latents.joined(parts)
 
 
@@ -80,20 +99,22 @@ def settings_of(dalle2: DALLE2, walk: Walk, size: int) -> dict:
     return {**asdict(walk), "lowest": lowest, **upsampling, "size": size}
 
 
-def file_of(i: int, *names: str) -> str:
-    """3, 'cat', 'to', 'dog' → '0003_cat_to_dog.png'."""
-    return f"{i:04d}_{slug(' '.join(names))}.png"
-
-
 def finish(
-    folder: Path, pictures: Iterator[Drawn], total: int, first: dict[str, list[Tensor]], size: int
+    folder: Path,
+    pictures: Iterator[Drawn],
+    total: int,
+    first: dict[str, list[Tensor]],
+    size: int,
+    works: list[Work],
 ) -> None:
     """Writes all pictures and the grid, and prints where they are.
 
     `first` has the given pictures of each label. The grid shows them before the drawn ones.
+    `works` is the work that `pictures` needs, for the progress bar.
     """
     started = time.monotonic()
-    written = write_pictures(folder, pictures, total)
+    with working(drawing(total), works):
+        written = write_pictures(folder, pictures)
     save_strips(written, first, folder / "grid.png")
     say_where(written, total, size, time.monotonic() - started, folder)
     print(f"seeds and settings: {folder / 'manifest.jsonl'}")

@@ -22,8 +22,9 @@ def add_vary(commands: Commands) -> None:
         "vary",
         "draw variations of pictures",
         "Draw variations of each picture. A variation keeps what CLIP's image embedding describes. "
-        "--eta says how much everything else changes.",
-        "minidalle2 vary photo.png -n 6 --eta 0.8 --out outputs",
+        "--eta says how much everything else changes. The command says how far each picture is "
+        "from the training pictures.",
+        "minidalle2 vary photo.png -n 6 --eta 0.8 --out variations",
     )
     _add_images(parser, "+")
     parser.add_argument(
@@ -38,9 +39,10 @@ def add_vary(commands: Commands) -> None:
         type=eta,
         default=1.0,
         metavar="E",
-        help="how much changes, from 0 (nothing: the same picture) to 1 (default 1)",
+        help="how much changes, from 0 (a reconstruction, which is not exact; its PSNR is "
+        "reported) to 1 (default 1)",
     )
-    _add_walk(parser)
+    _add_walk(parser, "outputs/vary")
 
 
 def add_blend(commands: Commands) -> None:
@@ -76,10 +78,10 @@ def add_blend(commands: Commands) -> None:
         default="both",
         dest="x_T",
         help="the noise that the decoder starts from, of two inputs. both: interpolated from the "
-        "noise of the first to that of the second, so that both inputs are reproduced; fixed: the "
-        "same noise for every picture (default both)",
+        "noise of the first to that of the second, so that the ends resemble both inputs; fixed: "
+        "the same noise for every picture (default both)",
     )
-    _add_walk(parser)
+    _add_walk(parser, "outputs/blend")
 
 
 def add_edit(commands: Commands) -> None:
@@ -122,7 +124,7 @@ def add_edit(commands: Commands) -> None:
         help="number of pictures for each input picture, with rotations from 0 to T; 1 draws the "
         "rotation by T only (default 5)",
     )
-    _add_walk(parser)
+    _add_walk(parser, "outputs/edit")
 
 
 def add_inpaint(commands: Commands) -> None:
@@ -172,7 +174,7 @@ def add_inpaint(commands: Commands) -> None:
         help="guidance scale of the decoder: larger values follow --to (or what CLIP sees) more "
         "closely (default 2)",
     )
-    add_drawn(parser)
+    add_drawn(parser, "outputs/inpaint")
 
 
 def _add_images(parser: ArgumentParser, nargs: str) -> None:
@@ -186,7 +188,7 @@ def _add_images(parser: ArgumentParser, nargs: str) -> None:
     add_world(parser)
 
 
-def _add_walk(parser: ArgumentParser) -> None:
+def _add_walk(parser: ArgumentParser, out: str) -> None:
     """The options of the commands that invert a picture and decode it again."""
     add_seed(parser)
     parser.add_argument(
@@ -204,4 +206,4 @@ def _add_walk(parser: ArgumentParser) -> None:
         help="guidance scale of the decoder: above 1, it draws more clearly what CLIP sees "
         "(default 1)",
     )
-    add_drawn(parser)
+    add_drawn(parser, out)

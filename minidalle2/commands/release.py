@@ -1,6 +1,7 @@
 """Copies the weights of a run to a folder that is shipped with minidalle2.
 
-The weights are stored in 8 bits. Files that only training needs are left out.
+The weights are stored in 8 bits. Files that only training needs are left out. For the weights of a
+world with a name, familiarity.json is measured (commands/familiarity.py).
 
 python -m minidalle2.commands.release runs/shapes minidalle2/weights/shapes
 """
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 from minidalle2.clip import CLIP, CLIPConfig
+from minidalle2.commands.familiarity import FILE, write_threshold
 from minidalle2.decoder import Decoder, DecoderConfig
 from minidalle2.priors.kinds import PRIORS
 from minidalle2.storage.checkpoints import load_model, save_model
@@ -17,7 +19,7 @@ from minidalle2.storage.eight_bits import pack
 from minidalle2.storage.records import check_inputs
 from minidalle2.training.glide import Glide
 from minidalle2.upsampler import Upsampler, UpsamplerConfig
-from minidalle2.worlds.catalogue import find
+from minidalle2.worlds.catalogue import find, open_world
 
 CLASSES = {
     "clip": (CLIPConfig, CLIP),
@@ -38,7 +40,7 @@ def release(run: Path, weights: Path) -> float:
     for stage in (*CLASSES, "image_tower"):
         check_inputs(stage, run)
     weights.mkdir(parents=True, exist_ok=True)
-    for name in ("tokenizer.json", "sampling.json"):
+    for name in ("tokenizer.json", "sampling.json", FILE):
         (weights / name).unlink(missing_ok=True)
         if (run / name).is_file():
             shutil.copy(run / name, weights / name)
@@ -58,4 +60,7 @@ def release(run: Path, weights: Path) -> float:
 
 
 if __name__ == "__main__":
-    print(f"{release(Path(sys.argv[1]), Path(sys.argv[2])):.2f} MB in {sys.argv[2]}")
+    target = Path(sys.argv[2])
+    print(f"{release(Path(sys.argv[1]), target):.2f} MB in {target}")
+    if find(target.name):
+        print(f"{write_threshold(target, open_world(target.name)):.1f} dB in {target / FILE}")

@@ -24,8 +24,8 @@ from minidalle2.storage.checkpoints import remove_unfinished
 from minidalle2.storage.devices import pick_device
 from minidalle2.storage.locks import InUse, locked
 from minidalle2.storage.memory import keep_freed_memory
+from minidalle2.storage.progress import doing, hidden, ticking
 from minidalle2.training.lineage import check, check_replaceable, is_kept
-from minidalle2.training.progress import doing, hidden, ticking
 from minidalle2.training.recipes import split_minutes
 from minidalle2.training.run import Step, state_of
 from minidalle2.training.stages import ALL, STAGES, train_stage

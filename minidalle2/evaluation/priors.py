@@ -5,9 +5,10 @@ from pathlib import Path
 from minidalle2.dalle2 import DALLE2, load_prior
 from minidalle2.evaluation.similarity import Pairs
 from minidalle2.prior import Prior
-from minidalle2.priors.analytic_prior import AnalyticPrior
+from minidalle2.priors.analytic_prior import STEPS, AnalyticPrior
 from minidalle2.priors.kinds import PRIORS
 from minidalle2.priors.regression_prior import ridge
+from minidalle2.storage.progress import Work, working
 from minidalle2.unclip import AnyPrior
 
 MEASURED = 256  # pairs from which Analytic-DPM estimates its variances
@@ -25,7 +26,9 @@ def all_priors(folder: Path, dalle2: DALLE2, train: Pairs) -> dict[str, AnyPrior
             priors[name] = load_prior(folder, kind).to(device)
     few = slice(0, MEASURED)
     priors["diffusion"] = dalle2.prior
-    priors["analytic"] = AnalyticPrior(
-        dalle2.prior, train.z_i[few], train.z_t[few], train.tokens[few]
-    )
+    work = Work(dalle2.prior, rows=len(train.z_i[few]), calls=STEPS, cost=1)
+    with working("measuring the variances of the analytic prior", [work]):
+        priors["analytic"] = AnalyticPrior(
+            dalle2.prior, train.z_i[few], train.z_t[few], train.tokens[few]
+        )
     return priors

@@ -15,6 +15,8 @@ from torch import Tensor
 from minidalle2.clip import CLIP
 from minidalle2.dalle2 import Sampling
 from minidalle2.diffusion.sampling import Noise
+from minidalle2.evaluation.work import prior_work
+from minidalle2.storage.progress import doing, each, working
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.world import World
 from minidalle2.unclip import AnyPrior, nearest
@@ -40,29 +42,37 @@ def embedded(
     """Returns n pairs of a split. Captions with too many tokens are cut."""
     generator, device = torch.Generator().manual_seed(seed), next(clip.parameters()).device
     z_i, captions = [], []
-    for start in range(0, n, 500):
+    for start in each(range(0, n, 500), f"embedding {n} pictures"):
         images, texts = world.captioned(min(500, n - start), generator, split)
         z_i.append(clip.encode_image(images.to(device)))
         captions += texts
-    tokens = tokenizer.cut(captions).to(device)
-    return Pairs(torch.cat(z_i), clip.encode_text(tokens), tokens)
+    with doing(f"embedding {n} captions"):
+        tokens = tokenizer.cut(captions).to(device)
+        return Pairs(torch.cat(z_i), clip.encode_text(tokens), tokens)
 
 
 @torch.no_grad()
 def draw(
-    prior: AnyPrior, pairs: Pairs, n: int, guidance: float, steps: int = Sampling.prior_steps
+    prior: AnyPrior,
+    pairs: Pairs,
+    n: int,
+    guidance: float,
+    steps: int = Sampling.prior_steps,
+    activity: str = "imagining",
 ) -> tuple[Tensor, float]:
     """→ n candidates for each caption (B, n, E), and the milliseconds for one caption.
 
-    Caption b has the noise of seed b, which is the same for every prior.
+    Caption b has the noise of seed b, which is the same for every prior. `activity` is for the
+    progress bar.
     """
     device, parts, started = pairs.z_t.device, [], time.perf_counter()
-    for start in range(0, len(pairs.z_t), BATCH):
-        rows = slice(start, start + BATCH)
-        seeds = list(range(len(pairs.z_t)))[rows]
-        x_T = Noise(seeds)(n, prior.noise_size).to(device)
-        z = prior.candidates(pairs.z_t[rows], pairs.tokens[rows], x_T, steps, guidance)
-        parts.append(z.cpu())  # the copy waits until the device has finished
+    with working(activity, prior_work(prior, n * len(pairs.z_t), steps, guidance)):
+        for start in range(0, len(pairs.z_t), BATCH):
+            rows = slice(start, start + BATCH)
+            seeds = list(range(len(pairs.z_t)))[rows]
+            x_T = Noise(seeds)(n, prior.noise_size).to(device)
+            z = prior.candidates(pairs.z_t[rows], pairs.tokens[rows], x_T, steps, guidance)
+            parts.append(z.cpu())  # the copy waits until the device has finished
     spent = time.perf_counter() - started
     return torch.cat(parts).to(device), 1_000 * spent / len(pairs.z_t)
 
@@ -123,6 +133,6 @@ def guidance_rows(
     """
     rows = []
     for scale in scales:
-        z, ms = draw(prior, pairs, n, scale)
+        z, ms = draw(prior, pairs, n, scale, activity=f"{name}, guidance {scale:g}")
         rows.append(similarity_row(name, z, pairs, scale, ms))
     return rows

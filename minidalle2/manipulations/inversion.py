@@ -1,7 +1,8 @@
 """The two latents of a picture: z_i, which CLIP computes, and x_T, which has everything else.
 
 Picture (B, 3, 32, 32) → z_i (B, E) by CLIP and x_T (B, 3, 32, 32) by DDIM inversion of the decoder
-with this z_i. DDIM from x_T with the same z_i reconstructs the picture. Paper: section 3.
+with this z_i. DDIM from x_T with the same z_i reconstructs the picture, but not exactly: the error
+depends on the picture, the decoder and the number of steps (`psnr`). Paper: section 3.
 Manipulations change one latent and keep the other. Inversion and decoding must have the same
 timesteps, no caption, the same guidance, eta 0 and no clipping of x0. DDIM does not use the learned
 variance.
@@ -67,9 +68,9 @@ def decode(
 ) -> Tensor:
     """Latents → pictures (B, 3, 32, 32) in [-1, 1].
 
-    With eta 0 the result is the picture that was inverted. With a larger eta, and `noise` of B
-    seeds, it is a similar picture. Only the finished picture is clipped. Clipped estimates of x0
-    would not be those of the inversion.
+    With eta 0 the result is a reconstruction of the picture that was inverted. With a larger eta,
+    and `noise` of B seeds, it is a similar picture. Only the finished picture is clipped. Clipped
+    estimates of x0 would not be those of the inversion.
     """
     denoise = captionless(decoder, latents.z_i, walk.guidance, walk.guided_above)
     states = ddim(decoder.diffusion, denoise, latents.x_T, walk.steps, eta=eta, noise=noise)

@@ -1,7 +1,8 @@
 """Variations of a picture: decodes its z_i and x_T, and adds new noise at every step.
 
-Paper: section 3.1, figure 3. DDIM's eta says how much noise is added. eta 0 reconstructs the
-picture. With eta 1, little of x_T is left, and the variations have in common what z_i determines.
+Paper: section 3.1, figure 3. DDIM's eta says how much noise is added. With eta 0 the result is a
+reconstruction of the picture, which is not exact. With eta 1, little of x_T is left, and the
+variations have in common what z_i determines.
 """
 
 import torch
@@ -19,7 +20,7 @@ def vary(decoder: Decoder, latents: Latents, eta: float, noise: Noise, walk: Wal
     is not between 0 and 1.
     """
     if not 0 <= eta <= 1:
-        raise ValueError(f"eta {eta} is out of range; 0 (the same picture) to 1 would work")
+        raise ValueError(f"eta {eta} is out of range; 0 (a reconstruction) to 1 would work")
     return decode(decoder, latents, walk, eta, noise)
 
 

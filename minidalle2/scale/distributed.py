@@ -23,8 +23,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from minidalle2.storage.progress import doing
 from minidalle2.training.jobs import count
-from minidalle2.training.progress import doing
 from minidalle2.training.run import TrainingError
 
 LAST_EXCHANGE = 0.2  # seconds for gloo's threads to release the last exchange

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from minidalle2.storage.progress import doing
+
 
 class InUse(RuntimeError):
     """Another process holds the lock."""
@@ -18,11 +20,14 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
     If another process holds it, waits if `wait` is True, else raises InUse. Where the file system
     has no locks, nothing is locked.
     """
-    lock = FileLock(path, timeout=-1 if wait else 0)
+    lock = FileLock(path)
     try:
-        lock.acquire()
+        lock.acquire(timeout=0)
     except Timeout as error:
-        raise InUse(f"another process holds {path}") from error
+        if not wait:
+            raise InUse(f"another process holds {path}") from error
+        with doing("waiting for another process"):
+            lock.acquire(timeout=-1)
     except NotImplementedError:  # the file system has no locks
         pass
     try:

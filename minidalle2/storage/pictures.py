@@ -1,37 +1,31 @@
 """Tensors ⇄ PNG files, and a grid of many pictures with labels."""
 
-import textwrap
 from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from minidalle2.storage.decode import Unreadable, square, upright_size, whole
+from minidalle2.storage.labels import LINE_HEIGHT, draw_label, wrap
+from minidalle2.storage.ours import marked
 
 T = TypeVar("T")
 CELL = 128  # px; smaller pictures are enlarged in a grid so that their pixels can be seen
 GAP = 12  # px between pictures
-FONT_SIZE, LINE_HEIGHT = 14, 20  # px
-LINES = 8  # most lines of a label; longer labels end with …
-CHINESE_FONTS = (  # font files of Windows, macOS and Linux
-    "msyh.ttc",
-    "Hiragino Sans GB.ttc",
-    "STHeiti Medium.ttc",
-    "NotoSansCJK-Regular.ttc",
-    "wqy-microhei.ttc",
-    "DroidSansFallbackFull.ttf",
-)
-INK, PAPER = (30, 30, 30), (255, 255, 255)
+PAPER = (255, 255, 255)
 
 
 def save_png(picture: Tensor, path: Path) -> None:
-    """Saves a picture (3, H, W) uint8."""
-    to_pillow(picture).save(path)
+    """Saves a picture (3, H, W) uint8 as a PNG file that `is_ours` recognises."""
+    save_image(to_pillow(picture), path)
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Saves a grid or a sheet as a PNG file that `is_ours` recognises."""
+    image.save(path, pnginfo=marked())
 
 
 def load_png(path: Path) -> Tensor:
@@ -94,8 +88,7 @@ def labelled_grid(cells: list[tuple[str, list[Tensor]]], columns: int) -> Image.
     side = cells[0][1][0].shape[-1]
     side *= max(1, CELL // side)
     width = max(len(pictures) for _, pictures in cells) * (side + GAP) - GAP
-    font = font_for("".join(label for label, _ in cells))
-    labels = [wrap(label, font, width) for label, _ in cells]
+    labels = [wrap(label, width) for label, _ in cells]
     rows = [labels[i : i + columns] for i in range(0, len(cells), columns)]
     heights = [side + max(map(len, row)) * LINE_HEIGHT + GAP for row in rows]
     grid = Image.new("RGB", (columns * (width + GAP) + GAP, sum(heights) + GAP), PAPER)
@@ -105,29 +98,5 @@ def labelled_grid(cells: list[tuple[str, list[Tensor]]], columns: int) -> Image.
         for k, picture in enumerate(pictures):
             enlarged = to_pillow(picture).resize((side, side), Image.Resampling.NEAREST)
             grid.paste(enlarged, (left + k * (side + GAP), top))
-        text = "\n".join(labels[i])
-        ImageDraw.Draw(grid).text((left, top + side + 4), text, INK, font, spacing=4)
+        draw_label(ImageDraw.Draw(grid), left, top + side + 4, labels[i])
     return grid
-
-
-@cache
-def font_for(text: str) -> ImageFont.FreeTypeFont:
-    """Pillow's own font, or a Chinese font of the system if Pillow's font lacks a letter."""
-    own = ImageFont.load_default(FONT_SIZE)
-    missing = bytes(own.getmask("\uffff"))
-    if not any(bytes(own.getmask(letter)) == missing for letter in set(text)):
-        return own
-    for name in CHINESE_FONTS:
-        with suppress(OSError):
-            return ImageFont.truetype(name, FONT_SIZE)
-    return own  # shows a box for each missing letter
-
-
-def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Splits a text into at most LINES lines of at most `width` pixels. Splits long words, too."""
-    text = " ".join(text.split()) or " "
-    most = max(8, int(1.5 * width * len(text) / max(1, font.getlength(text))))
-    for letters in range(most, 0, -1):
-        lines = textwrap.wrap(text, letters, max_lines=LINES, placeholder="…") or [""]
-        if letters == 1 or max(map(font.getlength, lines)) <= width:
-            return lines

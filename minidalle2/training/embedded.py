@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from minidalle2.clip import CLIP
+from minidalle2.storage.progress import each
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training.precision import half_precision
-from minidalle2.training.progress import shown
 from minidalle2.training.world import World
 
 AT_ONCE = 1_000  # pictures
@@ -49,7 +49,7 @@ def embed(
     """
     device, z_i, z_t, captions = next(clip.parameters()).device, [], [], []
     batches = prefetch(world.captioned)
-    for part in shown(range(-(-n // AT_ONCE)), "embedding pictures", "batch"):
+    for part in each(range(-(-n // AT_ONCE)), "embedding pictures"):
         images, said = batches(AT_ONCE, torch.Generator().manual_seed(FIRST_SEED + part))
         with torch.no_grad(), half_precision(device):
             z_i.append(clip.encode_image(images.to(device)).cpu())

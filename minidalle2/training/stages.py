@@ -27,6 +27,7 @@ from minidalle2.storage.checkpoints import (
     save_tokenizer,
 )
 from minidalle2.storage.pictures import save_png, to_uint8
+from minidalle2.storage.progress import doing, each
 from minidalle2.storage.records import write_record
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training import second_tower
@@ -38,7 +39,6 @@ from minidalle2.training.jobs import AnyJob, ContrastiveJob, Job, onto, rows_of
 from minidalle2.training.lineage import begin, recorded
 from minidalle2.training.loop import fit
 from minidalle2.training.precision import half_precision
-from minidalle2.training.progress import doing, shown
 from minidalle2.training.recipe import Recipe
 from minidalle2.training.recipes import recipe_of
 from minidalle2.training.run import Step
@@ -119,7 +119,7 @@ def make_tokenizer(world: World, folder: Path) -> None:
 def train_tokenizer(world: World) -> Tokenizer:
     with doing("reading captions"):
         captions = world.training_captions(CAPTIONS, torch.Generator().manual_seed(0))
-    progress = partial(shown, activity="learning tokens", unit="token")
+    progress = partial(each, activity="learning tokens")
     return Tokenizer.train(captions, world.sizes.vocabulary, progress=progress)
 
 

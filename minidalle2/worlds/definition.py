@@ -16,7 +16,7 @@ class Report:
     # (dalle2, judge, kind of prompts, n, seed, sampling) → how many pictures follow their prompt
     prompt_row: Callable[..., dict] | None = None
     probes: tuple[str, ...] = ()  # experiments that are measured on request only
-    draws_sheets: bool = False  # whether `evaluate` can write sheets of pictures to a folder
+    sheets: tuple[str, ...] = ()  # names of all sheets of pictures that `evaluate` can write
 
 
 @dataclass(frozen=True)
@@ -36,3 +36,5 @@ class Definition:
     report: Report
     exporter: Exporter
     licences: Callable[[], Path] | None = None  # → a folder that must stay with the weights
+    # prompts → lines about the things in them that the world does not have
+    advice: Callable[[list[str]], list[str]] | None = None

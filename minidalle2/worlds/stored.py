@@ -135,13 +135,3 @@ def shrunk(pictures: Tensor, size: int) -> Tensor:
     if side % size == 0:
         return F.avg_pool2d(pictures, side // size) if size < side else pictures
     return F.interpolate(pictures, (size, size), mode="bilinear", antialias=True)
-
-
-def remove_pictures_from(n: int, folder: Path) -> None:
-    """Removes the pictures n, n + 1, … of an earlier, longer export.
-
-    They would have no line in the new metadata.
-    """
-    for path in folder.glob("[0-9]" * 6 + ".png"):
-        if int(path.stem) >= n:
-            path.unlink()

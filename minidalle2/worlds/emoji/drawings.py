@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from minidalle2.storage.locks import locked
+from minidalle2.storage.progress import doing, each
 from minidalle2.worlds.emoji.names import data_folder, drawings
 from minidalle2.worlds.emoji.words import STYLES
 from minidalle2.worlds.stored import cache_folder
@@ -58,7 +58,8 @@ def pictures(size: int) -> Tensor:
             f"there are no emoji of {size} px; {', '.join(map(str, SIZES))} px would work"
         )
     path = _cached(size)
-    kept = _load(path, size)
+    with doing(f"loading the emoji of {size} px"):
+        kept = _load(path, size)
     if kept is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_name("emoji.lock"), wait=True):  # another process may draw them
@@ -123,12 +124,11 @@ def _draw_all() -> None:
     drawn = np.empty((len(sources), 4, max(SIZES), max(SIZES)), np.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # resvg releases Python's lock
         done = threads.map(lambda svg: rasterise(svg, max(SIZES)), sources)
-        title = "drawing the emoji (first use only)"
-        bar = tqdm(done, title, len(sources), unit="picture", disable=None)
-        for i, picture in enumerate(bar):
+        activity = "drawing the emoji (first use only)"
+        for i, picture in enumerate(each(done, activity, len(sources))):
             drawn[i] = picture
     for size in sorted(SIZES, reverse=True):
-        _save(drawn, _cached(size))
+        _save(drawn, _cached(size), f"storing the emoji of {size} px (first use only)")
         drawn = np.concatenate([halve(part) for part in np.array_split(drawn, 64)])
 
 
@@ -158,16 +158,23 @@ def _load(path: Path, size: int) -> np.ndarray | None:
     return kept if kept.shape == (len(drawings()), 4, size, size) else None
 
 
-def _save(drawn: np.ndarray, path: Path) -> None:
-    """Writes a file that appears only when it is complete.
+def _save(drawn: np.ndarray, path: Path, activity: str) -> None:
+    """Writes a compressed file for np.load. It appears only when it is complete.
 
-    The process may be stopped while it writes, and some file systems have no locks.
+    The process may be stopped while it writes, and some file systems have no locks. The pictures
+    are compressed a few at a time, so that the progress bar of `activity` moves.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, pictures=drawn)
+        with (
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed,
+            packed.open("pictures.npy", "w", force_zip64=True) as file,
+        ):
+            facts = np.lib.format.header_data_from_array_1_0(drawn)
+            np.lib.format.write_array_header_1_0(file, facts)
+            for part in each(np.array_split(drawn, 64), activity):
+                file.write(part.tobytes())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

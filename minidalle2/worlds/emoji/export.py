@@ -21,20 +21,18 @@ from minidalle2.worlds.emoji.drawings import draw
 from minidalle2.worlds.emoji.names import drawings, licences
 from minidalle2.worlds.emoji.splits import check_split, members
 from minidalle2.worlds.emoji.words import BACKGROUNDS, STYLE_LICENCES
-from minidalle2.worlds.stored import remove_pictures_from
 
 AT_ONCE = 64  # pictures sampled at a time
 
 
 def export(split: str, n: int, size: int, seed: int, folder: Path) -> Iterator[int]:
-    """Writes n pictures of `size` px into the folder; yields the number written so far.
+    """Writes n pictures of `size` px into an empty folder; yields the number written so far.
 
     Picture i depends on the split and the seed only, not on n. It shows the same drawing at every
     size. After all drawings of the split, the drawings repeat with other captions and backgrounds.
     """
     check_split(split)
     drawn_from = members(split)
-    remove_pictures_from(n, folder)
     shutil.copytree(licences(), folder / "LICENSES", dirs_exist_ok=True)
     with open(folder / "metadata.jsonl", "w", encoding="utf-8", newline="\n") as metadata:
         for start in range(0, n, AT_ONCE):

@@ -69,3 +69,15 @@ def drawings() -> tuple[Drawing, ...]:
     return tuple(
         Drawing(name, style) for style in STYLES for name in names() if style in name.styles
     )
+
+
+@cache
+def hidden() -> frozenset[str]:
+    """The keys of names that are not suitable for a classroom."""
+    return frozenset(read_json("hide.json")["hidden"])
+
+
+@cache
+def requestable() -> tuple[Name, ...]:
+    """All names that are not hidden, in the order of names.jsonl."""
+    return tuple(name for name in names() if name.key not in hidden())

@@ -11,7 +11,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from minidalle2.worlds.emoji.names import Drawing, drawings, names, read_json
+from minidalle2.worlds.emoji.names import Drawing, drawings, hidden, names, read_json
 
 SPLITS = ("train", "seen", "pairs", "names")
 
@@ -38,12 +38,6 @@ def split_of(drawing: Drawing) -> str:
     if key in held_out_names():
         return "names"
     return "pairs" if held_out_pairs().get(key) == drawing.style else "train"
-
-
-@cache
-def hidden() -> frozenset[str]:
-    """The keys of names that are not suitable for a classroom."""
-    return frozenset(read_json("hide.json")["hidden"])
 
 
 @cache

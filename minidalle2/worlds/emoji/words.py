@@ -99,3 +99,8 @@ input latin uppercase, input latin lowercase, aries, taurus, gemini, cancer, leo
 scorpio, sagittarius, capricorn, aquarius, pisces, ophiuchus
 """
 BARE = {name.strip() for name in NO_ARTICLE.split(",")}
+
+# What the world does not contain (data/emoji/README.md), for messages.
+NOT_INCLUDED = (
+    "flags, skin tones, people in several roles, and 24 names that do not suit a classroom"
+)

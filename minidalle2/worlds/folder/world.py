@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from minidalle2.storage.decode import Unreadable, square
 from minidalle2.storage.locks import locked
+from minidalle2.storage.progress import each
 from minidalle2.tokenizer import clean
 from minidalle2.training.augmentation import varied
 from minidalle2.training.world import ALL_ROWS, Sizes
@@ -229,7 +229,7 @@ def _fingerprint(root: Path, listed: dict[str, str]) -> int:
     It contains names, sizes and dates. Reading all pictures would take too long.
     """
     facts = [VERSION, SIDE]
-    for file in listed:
+    for file in each(listed, "looking for changed pictures"):
         status = (root / file).stat()
         facts.append([file, status.st_size, status.st_mtime_ns])
     return _hash(json.dumps(facts).encode())
@@ -260,7 +260,7 @@ def _decoded(
 ) -> Iterator[Image.Image]:
     """Yields each readable picture once, and adds to `files` and `report`."""
     seen: set[bytes] = set()
-    for file in tqdm(listed, desc=root.name, unit="picture", disable=None):
+    for file in each(listed, f"reading the pictures in {root.name}"):
         try:
             if (root / file).stat().st_size > MOST_BYTES:
                 report.note(TOO_LARGE[0], file, TOO_LARGE[1])

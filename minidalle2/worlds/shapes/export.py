@@ -26,7 +26,6 @@ from minidalle2.worlds.shapes.scenes import (
     Scenes,
     sample_scenes,
 )
-from minidalle2.worlds.stored import remove_pictures_from
 
 CHUNK = 256  # scenes sampled at a time
 PIXELS = 1 << 20  # approximate number of pixels drawn at a time
@@ -39,13 +38,12 @@ def check_split(split: str) -> None:
 
 
 def export(split: str, n: int, size: int, seed: int, folder: Path) -> Iterator[int]:
-    """Writes n pictures of `size` px into the folder; yields the number written so far.
+    """Writes n pictures of `size` px into an empty folder; yields the number written so far.
 
     Picture i depends on the split and the seed only, not on n. It shows the same scene at every
     size.
     """
     check_split(split)
-    remove_pictures_from(n, folder)
     at_once = max(1, min(CHUNK, PIXELS // size**2))
     with open(folder / "metadata.jsonl", "w", encoding="utf-8") as metadata:
         for start in range(0, n, CHUNK):

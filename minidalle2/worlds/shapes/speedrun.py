@@ -73,5 +73,6 @@ def judged(dalle2: DALLE2, n: int, seed: int) -> list[dict]:
 
 def _row(dalle2: DALLE2, judge: Judge, name: str, n: int, seed: int) -> dict:
     scenes, prompts = asked(name, n, seed)
-    right = follows(scenes, read_drawn(dalle2, judge, prompts, stage="image32"))
+    answers = read_drawn(dalle2, judge, prompts, stage="image32", activity=f"testing {name}")
+    right = follows(scenes, answers)
     return row("speedrun", name, ROWS[name][0], int(right.sum()), n)

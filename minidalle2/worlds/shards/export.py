@@ -17,24 +17,23 @@ SHARD = "{:06d}.tar"
 
 
 def pack(folder: Path, into: Path, per_shard: int) -> Iterator[int]:
-    """Moves the pictures in `folder` into shards; yields the number of samples packed so far.
+    """Moves the pictures in `folder` into shards; yields the number of pictures packed so far.
 
     `export` of a world has written the folder. Every shard but the last has `per_shard` samples. A
-    picture is removed as soon as it is packed. A shard appears only when it is complete. At the
-    end, shards of an earlier, longer export are removed.
+    picture is removed as soon as it is packed. A shard appears only when it is complete.
     """
     shard = packed = 0
     with open(folder / "metadata.jsonl", encoding="utf-8") as lines:
         while some := list(islice(lines, per_shard)):
-            _write(folder, [json.loads(line) for line in some], into / SHARD.format(shard))
-            shard, packed = shard + 1, packed + len(some)
-            yield packed
-    for path in into.glob(SHARD.format(0).replace("0", "[0-9]")):
-        if int(path.stem) >= shard:
-            path.unlink()
+            samples = [json.loads(line) for line in some]
+            for _ in _written(folder, samples, into / SHARD.format(shard)):
+                packed += 1
+                yield packed
+            shard += 1
 
 
-def _write(folder: Path, samples: list[dict], path: Path) -> None:
+def _written(folder: Path, samples: list[dict], path: Path) -> Iterator[dict]:
+    """Yields each sample after it is written. At the end, the shard is complete."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -44,6 +43,7 @@ def _write(folder: Path, samples: list[dict], path: Path) -> None:
                 _add(tar, f"{picture.stem}.txt", facts["text"].encode())
                 _add(tar, f"{picture.stem}.json", json.dumps(facts, ensure_ascii=False).encode())
                 picture.unlink()
+                yield facts
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

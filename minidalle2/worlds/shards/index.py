@@ -17,9 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from minidalle2.storage.locks import locked
+from minidalle2.storage.progress import bar
 from minidalle2.worlds.folder.world import HELD_OUT, SPLITS
 from minidalle2.worlds.report import Report, from_json
 from minidalle2.worlds.shards.members import BrokenShard
@@ -83,12 +83,17 @@ def _make(paths: list[Path], kept: dict[str, Path], facts: Path) -> None:
     unfinished = {split: _unfinished(file) for split, file in kept.items()}
     files = {split: open(file, "wb") for split, file in unfinished.items()}  # noqa: SIM115
     try:
-        for shard, path in enumerate(tqdm(paths, unit="shard", disable=None)):
-            try:
-                for sample in samples(path, report):
-                    files[_split(path, sample)].write(_row(shard, sample))
-            except BrokenShard as error:
-                broken.append(str(error))
+        sizes = [path.stat().st_size for path in paths]
+        with bar("indexing the tar files", sum(sizes)) as shown:  # counts bytes
+            for shard, path in enumerate(paths):
+                start = shown.n
+                try:
+                    for sample in samples(path, report):
+                        files[_split(path, sample)].write(_row(shard, sample))
+                        shown.update(start + sample.picture.offset - shown.n)
+                except BrokenShard as error:
+                    broken.append(str(error))
+                shown.update(start + sizes[shard] - shown.n)
         if broken:
             more = f" (broken shards in total: {len(broken)})" if len(broken) > 1 else ""
             raise ValueError(f"{broken[0]}; download or write it again, or remove it{more}")

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from minidalle2.evaluation.rows import row
 from minidalle2.storage.pictures import labelled_grid, to_uint8
+from minidalle2.storage.progress import each
 from minidalle2.worlds.emoji.evaluation.prompts import Drawn, prompt_of, real_pictures
 from minidalle2.worlds.emoji.labels import are_unlike
 from minidalle2.worlds.emoji.names import drawings
@@ -41,11 +42,11 @@ def nearest(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
     flat = (training / 2 - 0.5).flatten(1)  # white is 0, like the padding
     padded = F.pad(images / 2 - 0.5, (SHIFT,) * 4)
     squares, best = flat.square().sum(1), torch.full((n, len(training)), float("inf"))
-    for y in range(2 * SHIFT + 1):
-        for x in range(2 * SHIFT + 1):
-            moved = padded[:, :, y : y + side, x : x + side].flatten(1)
-            distance = moved.square().sum(1, keepdim=True) + squares - 2 * moved @ flat.T
-            best = torch.minimum(best, distance)
+    shifts = [(y, x) for y in range(2 * SHIFT + 1) for x in range(2 * SHIFT + 1)]
+    for y, x in each(shifts, "comparing with the training pictures"):
+        moved = padded[:, :, y : y + side, x : x + side].flatten(1)
+        distance = moved.square().sum(1, keepdim=True) + squares - 2 * moved @ flat.T
+        best = torch.minimum(best, distance)
     least, which = best.min(1)
     return (least.clamp(min=0) / flat.shape[1]).sqrt(), which
 

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from minidalle2.dalle2 import DALLE2
+from minidalle2.evaluation.work import decoding_work, inversion_work
 from minidalle2.manipulations.inversion import Walk, decode, invert
 from minidalle2.manipulations.text_diff import direction, edit, fitting_theta
+from minidalle2.storage.progress import working
 from minidalle2.worlds.emoji.evaluation.prompts import judged, prompt_of, real_pictures, sample_rows
 from minidalle2.worlds.emoji.judge import Judge
 from minidalle2.worlds.emoji.labels import are_unlike, core_members, scored
@@ -28,7 +30,10 @@ def manipulation_rows(dalle2: DALLE2, judge: Judge, n: int, seed: int) -> Iterat
     """Rows for the rebuilt pictures of n drawings, and for the pictures in another style."""
     old, new = pairs_of_hands(n, seed)
     batches = zip(old.split(BATCH), new.split(BATCH), strict=True)
-    parts = [rebuilt_and_edited(dalle2, *rows) for rows in batches]
+    works = inversion_work(dalle2.clip, dalle2.decoder, WALK, len(old))
+    works += decoding_work(dalle2.decoder, WALK, 2 * len(old))  # rebuilt and edited
+    with working(f"editing {len(old)} drawings", works):
+        parts = [rebuilt_and_edited(dalle2, *rows) for rows in batches]
     rebuilt, edited = (torch.cat(images) for images in zip(*parts, strict=True))
     for name, rows, images in (("rebuilt", old, rebuilt), ("in another hand", new, edited)):
         read = judged(judge, rows, images)

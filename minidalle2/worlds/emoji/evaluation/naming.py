@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from minidalle2.clip import CLIP
+from minidalle2.storage.progress import each
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.worlds.emoji.evaluation.prompts import LANGUAGES, prompt_of, real_pictures
 from minidalle2.worlds.emoji.labels import (
@@ -48,7 +49,8 @@ def embed_texts(clip: CLIP, tokenizer: Tokenizer, language: str) -> Tensor:
     """→ (names, styles, E), unit length."""
     device = next(clip.parameters()).device
     texts = [prompt_of(name, style, language) for name in core_names() for style in STYLES]
-    parts = [tokenizer.cut(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
+    starts = each(range(0, len(texts), BATCH), f"embedding {len(texts):,} texts, {language}")
+    parts = (tokenizer.cut(texts[i : i + BATCH]) for i in starts)
     z_t = torch.cat([clip.encode_text(part.to(device)).cpu() for part in parts])
     return z_t.view(len(core_names()), len(STYLES), -1)
 
@@ -57,5 +59,6 @@ def embed_texts(clip: CLIP, tokenizer: Tokenizer, language: str) -> Tensor:
 def embed_drawings(clip: CLIP, rows: Tensor) -> Tensor:
     """Rows of `drawings()` (n,) → (n, E), unit length."""
     device, size = next(clip.parameters()).device, clip.config.image_size
-    parts = [clip.encode_image(real_pictures(r, size).to(device)) for r in rows.split(BATCH)]
+    batches = each(rows.split(BATCH), f"embedding {len(rows):,} drawings")
+    parts = [clip.encode_image(real_pictures(r, size).to(device)) for r in batches]
     return torch.cat(parts).cpu()

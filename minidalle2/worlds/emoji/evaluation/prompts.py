@@ -13,6 +13,7 @@ from torch import Tensor
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.evaluation.drawn import BATCH, draw_prompts
 from minidalle2.storage.pictures import to_uint8
+from minidalle2.storage.progress import each
 from minidalle2.worlds.emoji.backgrounds import compose
 from minidalle2.worlds.emoji.captions import spoken, with_article
 from minidalle2.worlds.emoji.drawings import draw
@@ -64,7 +65,7 @@ def draw_rows(
     prompts = [prompt_of(*drawings()[row], language) for row in rows.tolist()]
     drawn = [
         (to_uint8(made.image128).cpu(), to_uint8(made.image32).cpu())
-        for made in draw_prompts(dalle2, prompts, sampling)
+        for made in draw_prompts(dalle2, prompts, sampling, activity=f"drawing, {language}")
     ]
     images, small = (torch.cat(sizes) for sizes in zip(*drawn, strict=True))
     return Drawn(rows, prompts, images, small)
@@ -78,7 +79,7 @@ def real_pictures(rows: Tensor, size: int = SIZE) -> Tensor:
 def judged(judge: Judge, rows: Tensor, images: Tensor) -> Reading:
     """The reading of pictures (n, 3, S, S), in [-1, 1] or uint8, that should show `rows` (n,)."""
     parts = []
-    for part in images.split(BATCH):
+    for part in each(images.split(BATCH), "reading pictures"):
         part = part.float() / 127.5 - 1 if part.dtype == torch.uint8 else part
         parts.append(read(judge, part))
     name, style = (torch.cat(answers) for answers in zip(*parts, strict=True))

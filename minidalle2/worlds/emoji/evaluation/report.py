@@ -12,7 +12,8 @@ from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.dalle2 import DALLE2
 from minidalle2.evaluation.judging import judge_beside
 from minidalle2.storage.checkpoints import load_model, load_tokenizer
-from minidalle2.storage.pictures import labelled_grid
+from minidalle2.storage.pictures import labelled_grid, save_image
+from minidalle2.storage.progress import doing
 from minidalle2.worlds.emoji.evaluation.copying import copying_rows, copying_sheet
 from minidalle2.worlds.emoji.evaluation.manipulations import manipulation_rows
 from minidalle2.worlds.emoji.evaluation.naming import naming_rows
@@ -33,6 +34,8 @@ WHAT = ("judge", "clip", "prompts", "copying", "manipulations")
 SPLITS = ("seen", "pairs")  # splits with names that the judge knows
 REAL = 2_000  # real drawings of each split that the judge reads, at most
 IN_SHEET, COLUMNS = 48, 8
+PROMPTS, COPYING = "prompts_{}_{}.png", "copying.png"  # names of the sheets
+SHEETS = (*(PROMPTS.format(s, language) for s in SPLITS for language in LANGUAGES), COPYING)
 
 
 def evaluate(
@@ -54,8 +57,9 @@ def evaluate(
     """
     draws = bool({"prompts", "copying", "manipulations"} & set(what))
     reads = bool({"judge", "prompts", "manipulations"} & set(what))
-    dalle2 = DALLE2.load(folder, device) if draws else None
-    judge = judge_beside(JUDGE, "emoji", folder, device) if reads else None
+    with doing("loading the weights"):
+        dalle2 = DALLE2.load(folder, device) if draws else None
+        judge = judge_beside(JUDGE, "emoji", folder, device) if reads else None
     drawn = cache(  # prompts of both languages ask for the same drawings
         lambda split, language: draw_rows(
             dalle2, sample_rows(core_members(split), n, seed), language
@@ -76,12 +80,13 @@ def evaluate(
             for language in LANGUAGES:
                 made = drawn(split, language)
                 if pictures:
-                    save(prompts_sheet(judge, made), pictures / f"prompts_{split}_{language}.png")
+                    sheet = prompts_sheet(judge, made)
+                    save_image(sheet, pictures / PROMPTS.format(split, language))
                 yield from prompt_rows(judge, made, split, language)
     if "copying" in what:
         made = drawn("pairs", "English")
         if pictures:
-            save(copying_sheet(made), pictures / "copying.png")
+            save_image(copying_sheet(made), pictures / COPYING)
             shutil.copytree(licences(), pictures / "LICENSES", dirs_exist_ok=True)
         yield from copying_rows(made)
     if "manipulations" in what:
@@ -98,7 +103,7 @@ def prompt_rows(judge: Judge, drawn: Drawn, split: str, language: str) -> Iterat
 def prompts_sheet(judge: Judge, drawn: Drawn) -> Image.Image:
     """Pictures with what they should show and what the judge reads.
 
-    The labels are in English, because their font has no Chinese characters.
+    The labels are in English.
     """
     rows, images = drawn.rows[:IN_SHEET], drawn.images[:IN_SHEET]
     reading = judged(judge, rows, images)
@@ -109,8 +114,3 @@ def prompts_sheet(judge: Judge, drawn: Drawn) -> Image.Image:
         label = f"{asked} | read as {reading.name[i]}, {reading.style[i]}; {said}"
         cells.append((label, [images[i]]))
     return labelled_grid(cells, COLUMNS)
-
-
-def save(sheet: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)

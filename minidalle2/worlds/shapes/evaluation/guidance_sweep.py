@@ -50,16 +50,17 @@ def guidance_rows(
     scenes, prompts = short_prompts(-(-n // TOGETHER), generator)
     real = embed(dalle2.clip, draw(others_of(scenes, generator), dalle2.clip.config.image_size))
     yield mean_row("guidance", "real pictures: diversity", SPLIT, diversity(real, TOGETHER))
-    imagined = draw_prompts(dalle2, prompts, sampling, stop_after="image_embeddings")
+    imagined = draw_prompts(dalle2, prompts, sampling, None, "image_embeddings", "imagining")
     z_i = torch.cat([made.image_embeddings[:, 0] for made in imagined])
     for label, model in {"unCLIP": dalle2, "GLIDE": twin}.items():
         for scale in scales:
             guided = replace(sampling, decoder_guidance=scale)
-            drawn = draw_prompts(model, prompts, guided, z_i, stop_after="image32")
+            name = f"{label}, guidance {scale:g}"
+            drawn = draw_prompts(model, prompts, guided, z_i, "image32", f"drawing {name}")
             pictures = torch.cat([made.image32 for made in drawn])
             followed = follows(scenes, read(judge, pictures))
             z = embed(dalle2.clip, pictures)
-            yield from _rows(f"{label}, guidance {scale:g}", followed, z, real)
+            yield from _rows(name, followed, z, real)
 
 
 def _rows(label: str, followed: Tensor, drawn: Tensor, real: Tensor) -> Iterator[dict]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from minidalle2.dalle2 import DALLE2
 from minidalle2.evaluation.judging import sized
 from minidalle2.evaluation.rows import row
+from minidalle2.evaluation.work import decoding_work, inversion_work
 from minidalle2.manipulations.interpolation import between
 from minidalle2.manipulations.inversion import (
     Latents,
@@ -27,6 +28,7 @@ from minidalle2.manipulations.inversion import (
 )
 from minidalle2.manipulations.text_diff import direction, edit, fitting_theta
 from minidalle2.manipulations.variations import vary
+from minidalle2.storage.progress import Work, working
 from minidalle2.worlds.shapes.captions import describe
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.judge import HEADS, NOTHING, SIZE, Judge, answers_of, read
@@ -72,13 +74,20 @@ def inversion_rows(dalle2: DALLE2, n: int, seed: int) -> Iterator[dict]:
     """The share of pictures whose reconstruction has a PSNR of ENOUGH, and the mean PSNR."""
     images = draw(_scenes(n, seed, ("one", "two")), 32).to(dalle2.device)
     for steps in STEPS:
-        parts = [
-            error_against_steps(dalle2.clip, dalle2.decoder, part, [steps])[steps]
-            for part in images.split(BATCH)
-        ]
+        with working(f"rebuilding with {steps} steps", _rebuilding_work(dalle2, Walk(steps), n)):
+            parts = [
+                error_against_steps(dalle2.clip, dalle2.decoder, part, [steps])[steps]
+                for part in images.split(BATCH)
+            ]
         found = torch.cat(parts)
         name = f"inversion, {steps} steps: {ENOUGH:g} dB"
         yield _row(name, int((found >= ENOUGH).sum()), n) | {"decibels": found.mean().item()}
+
+
+def _rebuilding_work(dalle2: DALLE2, walk: Walk, n: int) -> list[Work]:
+    """The inversion and the decoding of n pictures."""
+    inversion = inversion_work(dalle2.clip, dalle2.decoder, walk, n)
+    return inversion + decoding_work(dalle2.decoder, walk, n)
 
 
 def variation_rows(dalle2: DALLE2, judge: Judge, n: int, seed: int) -> Iterator[dict]:
@@ -109,10 +118,11 @@ def clearly_different(images: Tensor, others: Tensor) -> Tensor:
 def _varied(dalle2: DALLE2, pictures: Pictures, eta: float) -> Tensor:
     """A variation of each of B pictures, with seeds 0, 1, … → (B, 3, 32, 32)."""
     parts, n = [], len(pictures.latents)
-    for i in range(0, n, BATCH):
-        rows = slice(i, i + BATCH)
-        noise = decoder_noise(list(range(n))[rows])
-        parts.append(vary(dalle2.decoder, pictures.latents[rows], eta, noise, WALK))
+    with working(f"varying, eta {eta:g}", decoding_work(dalle2.decoder, WALK, n)):
+        for i in range(0, n, BATCH):
+            rows = slice(i, i + BATCH)
+            noise = decoder_noise(list(range(n))[rows])
+            parts.append(vary(dalle2.decoder, pictures.latents[rows], eta, noise, WALK))
     return torch.cat(parts)
 
 
@@ -121,19 +131,20 @@ def interpolation_rows(dalle2: DALLE2, judge: Judge, n: int, seed: int) -> Itera
     a = _inverted(dalle2, _scenes(n, seed, ("one",)))
     b = _inverted(dalle2, _scenes(n, seed + 1, ("one",)))
     curves, ends = torch.zeros(2, FRAMES), 0
-    for i in range(0, n, BATCH):
-        rows = slice(i, i + BATCH)
-        truth_a, truth_b = answers_of(a.scenes[rows]), answers_of(b.scenes[rows])
-        for f, theta in enumerate(torch.linspace(0, 1, FRAMES).tolist()):
-            share = torch.full((len(truth_a["shape"]),), theta, device=dalle2.device)
-            latents = between(a.latents[rows], b.latents[rows], share)
-            frame = decode(dalle2.decoder, latents, WALK)
-            logits = _logits(judge, frame)
-            p_a, p_b = probabilities(logits, truth_a, truth_b)
-            curves[:, f] += torch.tensor([p_a.sum(), p_b.sum()]) / n
-            if theta in (0, 1):
-                answers = {name: value.argmax(-1) for name, value in logits.items()}
-                ends += int(same_scene(truth_b if theta else truth_a, answers).sum())
+    with working("interpolating", decoding_work(dalle2.decoder, WALK, n * FRAMES)):
+        for i in range(0, n, BATCH):
+            rows = slice(i, i + BATCH)
+            truth_a, truth_b = answers_of(a.scenes[rows]), answers_of(b.scenes[rows])
+            for f, theta in enumerate(torch.linspace(0, 1, FRAMES).tolist()):
+                share = torch.full((len(truth_a["shape"]),), theta, device=dalle2.device)
+                latents = between(a.latents[rows], b.latents[rows], share)
+                frame = decode(dalle2.decoder, latents, WALK)
+                logits = _logits(judge, frame)
+                p_a, p_b = probabilities(logits, truth_a, truth_b)
+                curves[:, f] += torch.tensor([p_a.sum(), p_b.sum()]) / n
+                if theta in (0, 1):
+                    answers = {name: value.argmax(-1) for name, value in logits.items()}
+                    ends += int(same_scene(truth_b if theta else truth_a, answers).sum())
     yield _row("interpolation: ends are their scenes", ends, 2 * n)
     steps = curves.diff() * torch.tensor([[-1.0], [1.0]])  # the first should decrease
     monotone = _row("interpolation: steps that lead on", int((steps > 0).sum()), steps.numel())
@@ -154,12 +165,13 @@ def text_diff_rows(
     pictures = _inverted(dalle2, scenes)
     old, new = full_captions(scenes), full_captions(wanted)
     edited = []
-    for i in range(0, n, BATCH):
-        rows = slice(i, i + BATCH)
-        latents, captions = pictures.latents[rows], (old[rows], new[rows])
-        z_d = direction(dalle2.clip, dalle2.tokenizer, *captions)
-        theta = fitting_theta(dalle2.clip, dalle2.tokenizer, latents.z_i, *captions)
-        edited.append(edit(dalle2.decoder, latents, z_d, theta, CLEARER))
+    with working(f"editing the {attribute}", decoding_work(dalle2.decoder, CLEARER, n)):
+        for i in range(0, n, BATCH):
+            rows = slice(i, i + BATCH)
+            latents, captions = pictures.latents[rows], (old[rows], new[rows])
+            z_d = direction(dalle2.clip, dalle2.tokenizer, *captions)
+            theta = fitting_theta(dalle2.clip, dalle2.tokenizer, latents.z_i, *captions)
+            edited.append(edit(dalle2.decoder, latents, z_d, theta, CLEARER))
     kept = attributes_kept(wanted, read(judge, torch.cat(edited)))
     others = torch.cat([kept[name] for name in VALUES if name != attribute])
     yield _row(f"text diff, {attribute}: flipped", int(kept[attribute].sum()), n)
@@ -245,7 +257,9 @@ def _logits(judge: Judge, images: Tensor) -> dict[str, Tensor]:
 
 def _inverted(dalle2: DALLE2, scenes: Scenes) -> Pictures:
     images = draw(scenes, 32).to(dalle2.device)
-    parts = [invert(dalle2.clip, dalle2.decoder, part, WALK) for part in images.split(BATCH)]
+    works = inversion_work(dalle2.clip, dalle2.decoder, WALK, len(scenes))
+    with working(f"inverting {len(scenes)} pictures", works):
+        parts = [invert(dalle2.clip, dalle2.decoder, part, WALK) for part in images.split(BATCH)]
     return Pictures(scenes, images, Latents.joined(parts))
 
 

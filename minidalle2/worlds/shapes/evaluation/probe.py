@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minidalle2.clip import CLIP
+from minidalle2.storage.progress import each
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.judge import HEADS, answers_of
 from minidalle2.worlds.shapes.scenes import Scenes, sample_scenes
@@ -31,7 +32,8 @@ def scene_accuracy(clip: CLIP, scenes: int = 60_000, steps: int = 4_000, seed: i
 @torch.no_grad()
 def _embed(clip: CLIP, scenes: Scenes) -> tuple[Tensor, dict[str, Tensor]]:
     device = next(clip.parameters()).device
-    parts = [scenes[i : i + 1000] for i in range(0, len(scenes), 1000)]
+    starts = each(range(0, len(scenes), 1000), f"embedding {len(scenes):,} scenes")
+    parts = (scenes[i : i + 1000] for i in starts)
     z = [clip.encode_image(draw(part, clip.config.image_size).to(device)).cpu() for part in parts]
     return torch.cat(z) * clip.config.embedding**0.5, answers_of(scenes)
 
@@ -49,7 +51,7 @@ def _fit(z: Tensor, truth: dict[str, Tensor], steps: int, generator: torch.Gener
         )
     optimizer = torch.optim.AdamW(probe.parameters(), lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    for _ in range(steps):
+    for _ in each(range(steps), "training the probe"):
         rows = torch.randint(len(z), (256,), generator=generator)
         logits = _logits(probe, z[rows])
         loss = sum(

@@ -29,7 +29,8 @@ def prompt_row(
 ) -> dict:
     """Draws n prompts of a row of ROWS and judges the pictures at 128 px."""
     scenes, prompts = asked(name, n, seed)
-    right = follows(scenes, read_drawn(dalle2, judge, prompts, sampling))
+    answers = read_drawn(dalle2, judge, prompts, sampling, activity=f"drawing {name}")
+    right = follows(scenes, answers)
     return row("prompts", name, ROWS[name][0], int(right.sum()), n)
 
 

@@ -8,6 +8,7 @@ import torch
 from minidalle2.dalle2 import DALLE2, Sampling
 from minidalle2.evaluation.judging import judge_beside
 from minidalle2.evaluation.rows import row
+from minidalle2.storage.progress import doing, each
 from minidalle2.worlds.shapes.drawing import draw
 from minidalle2.worlds.shapes.evaluation import probing
 from minidalle2.worlds.shapes.evaluation.manipulations import manipulation_rows
@@ -38,15 +39,16 @@ def evaluate(
     they stop at once if GLIDE is missing. A row of a probe that is not a share has `value` in place
     of `accuracy`.
     """
-    dalle2 = DALLE2.load(folder, device)
-    judge = judge_beside(JUDGE, "shapes", folder, device)
+    with doing("loading the weights"):
+        dalle2 = DALLE2.load(folder, device)
+        judge = judge_beside(JUDGE, "shapes", folder, device)
     yield from probing.probe_rows(folder, dalle2, judge, what, n, seed)
     if "judge" in what:
         for split in ("seen", "pairs", "combinations"):
             right = _pictures_read(judge, device, split, seed, 2_000)
             yield row("judge", "real pictures read without a fault", split, right, 2_000)
     if "clip" in what:
-        for split in ("seen", "pairs", "combinations"):
+        for split in each(("seen", "pairs", "combinations"), "retrieving captions and pictures"):
             for name, share in zip(
                 ("R@1 image to text", "R@1 text to image"),
                 recall_at_1(dalle2.clip, dalle2.tokenizer, split, 512, seed),
@@ -69,7 +71,7 @@ def evaluate(
 def _pictures_read(judge: Judge, device: torch.device, split: str, seed: int, n: int) -> int:
     """How many of n real pictures at 128 px the judge reads without an error."""
     generator, right = torch.Generator().manual_seed(seed), 0
-    for _ in range(n // 100):
+    for _ in each(range(n // 100), f"reading real pictures, {split}"):
         scenes = sample_scenes(100, split, generator)
         answers = read(judge, draw(scenes, 2 * SIZE).to(device))
         truth = answers_of(scenes)
