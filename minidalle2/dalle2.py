@@ -109,6 +109,8 @@ class DALLE2(UnCLIP):
         given = {"image_embeddings": image_embeddings, "image32": image32, "image64": image64}
         todo = stages_between(given, stop_after)
         prompts = as_texts(prompts)
+        if not prompts:
+            raise ValueError("there is no prompt; give one, for example 'a red circle'")
         seeds = check_seeds(prompts, None if seeds is None else as_seeds(seeds))
         noise = as_noise(noise, len(prompts))
         if todo == STAGES[1:]:
@@ -235,9 +237,14 @@ def stages_between(given: dict[str, Tensor | None], stop_after: str) -> tuple[st
 def load_prior(folder: Path, kind: PriorKind) -> Any:
     """Raises CheckpointError if the folder lacks this kind of prior."""
     if kind.stage != "prior" and not (folder / kind.stage).is_dir():
+        where, world, first = folder, "WORLD", ""
+        if folder.parent == WEIGHTS:  # a training must not write into the package
+            where, world = Path("runs") / folder.name, folder.name
+            first = f"copy that folder to {where}, then "
         raise CheckpointError(
-            f"there is no {kind.stage} among the weights in {folder}; `minidalle2 train "
-            f"{kind.stage} --out {folder}` would make one, or draw with the diffusion prior"
+            f"there is no {kind.stage} among the weights in {folder}; {first}`minidalle2 train "
+            f"{kind.stage} --world {world} --out {where}` would make one, with the world of these "
+            "weights; or draw with the diffusion prior"
         )
     return load_model(folder / kind.stage, kind.stage, kind.config, kind.model)
 

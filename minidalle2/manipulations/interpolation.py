@@ -11,6 +11,7 @@ from torch import Tensor
 
 from minidalle2.decoder import Decoder
 from minidalle2.manipulations.inversion import Latents, Walk, decode
+from minidalle2.storage.inputs import as_floats, same_width
 
 
 def slerp(a: Tensor, b: Tensor, theta: Tensor | float) -> Tensor:
@@ -20,8 +21,12 @@ def slerp(a: Tensor, b: Tensor, theta: Tensor | float) -> Tensor:
     cos φ · a + sin φ · (the tangent at a that points to b), where φ is theta times the angle
     between a and b. Unlike the usual quotient of sines, this is also correct if a and b are
     parallel. Opposite vectors have no unique great circle between them. For them a fixed great
-    circle is used.
+    circle is used. Vectors may also be NumPy arrays or lists. Raises ValueError for NaN, and for
+    vectors of different widths.
     """
+    a = as_floats(a, "a")
+    b = same_width(as_floats(b, "b", a.device), a, "b")
+    theta = theta if isinstance(theta, float) else as_floats(theta, "theta", a.device)
     along = (a * b).sum(-1, keepdim=True)
     across = b - along * a
     length = across.norm(dim=-1, keepdim=True)

@@ -73,7 +73,7 @@ def _batch(value: Any, name: str) -> Tensor:
     if pixels.dtype == torch.bool:
         raise ValueError(f"{name} has True and False, but pixels are numbers")
     if pixels.is_floating_point() or pixels.is_complex():
-        return _coloured(_checked_range(as_floats(pixels, name).float(), name), name)
+        return _checked_range(_coloured(as_floats(pixels, name).float(), name), name)
     if pixels.min() < 0 or pixels.max() > 255:
         raise ValueError(
             f"{name} has whole numbers from {pixels.min()} to {pixels.max()}; whole numbers must "

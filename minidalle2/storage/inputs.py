@@ -77,6 +77,16 @@ def as_floats(value: Any, name: str, device: torch.device | None = None) -> Tens
     return tensor
 
 
+def same_width(vectors: Tensor, others: Tensor, name: str) -> Tensor:
+    """The vectors (…, E) as they are. Raises ValueError if the others have another E."""
+    if vectors.shape[-1:] != others.shape[-1:]:
+        raise ValueError(
+            f"{name} has the shape {tuple(vectors.shape)}, but {tuple(others.shape)} is beside it; "
+            "the last dimensions must be equal"
+        )
+    return vectors
+
+
 def as_tensor(value: Any, name: str) -> Tensor:
     """A tensor as it is; arrays and lists as a tensor of float32, int64, uint8 or bool."""
     if isinstance(value, Tensor):
