@@ -28,8 +28,15 @@ from minidalle2.storage.checkpoints import (
     reading,
     write_json,
 )
-from minidalle2.storage.input_pictures import as_pictures
-from minidalle2.storage.inputs import as_embeddings, as_noise, as_seeds, check_count
+from minidalle2.storage.input_pictures import Pictures, as_pictures
+from minidalle2.storage.inputs import (
+    Numbers,
+    Seeds,
+    as_embeddings,
+    as_noise,
+    as_seeds,
+    check_count,
+)
 from minidalle2.storage.memory import keep_freed_memory
 from minidalle2.storage.result import Result
 from minidalle2.tokenizer import as_texts
@@ -90,13 +97,13 @@ class DALLE2(UnCLIP):
     def generate(
         self,
         prompts: str | list[str],
-        seeds: int | list[int] | None = None,
+        seeds: Seeds | None = None,
         sampling: Sampling | None = None,
         noise: StartingNoise | None = None,
         stop_after: str = "image128",
-        image_embeddings: Tensor | None = None,
-        image32: Tensor | None = None,
-        image64: Tensor | None = None,
+        image_embeddings: Numbers | None = None,
+        image32: Pictures | None = None,
+        image64: Pictures | None = None,
     ) -> Result:
         """Like UnCLIP.generate, but can start from given results and stop after any stage.
 
@@ -226,7 +233,7 @@ def repeated(image_embeddings: Tensor, k: int) -> Tensor:
     return image_embeddings
 
 
-def stages_between(given: dict[str, Tensor | None], stop_after: str) -> tuple[str, ...]:
+def stages_between(given: dict[str, Any], stop_after: str) -> tuple[str, ...]:
     """The stages after the last given result, up to and including `stop_after`."""
     if stop_after not in STAGES:
         raise ValueError(f"unknown stage {stop_after!r}; stop after one of {', '.join(STAGES)}")

@@ -17,7 +17,8 @@ from minidalle2.diffusion.guidance import Denoiser
 from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.sampling import Noise, clip_to_image
 from minidalle2.manipulations.inversion import captionless, side_of
-from minidalle2.storage.input_pictures import as_mask, as_pictures
+from minidalle2.storage.input_pictures import Pictures, as_mask, as_pictures
+from minidalle2.storage.inputs import Seeds
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Resampling:
 
 @torch.no_grad()
 def conditioned(
-    dalle2: DALLE2, images: Tensor, caption: str | None, seeds: int | list[int], guidance: float
+    dalle2: DALLE2, images: Pictures, caption: str | None, seeds: Seeds, guidance: float
 ) -> Denoiser:
     """The decoder with its conditions bound, for pictures (B, 3, 32, 32) and B seeds.
 
@@ -70,8 +71,8 @@ def itinerary(resampling: Resampling) -> list[int]:
 def inpaint(
     diffusion: Diffusion,
     denoise: Denoiser,
-    images: Tensor,
-    known: Tensor,
+    images: Pictures,
+    known: Pictures,
     resampling: Resampling,
     noise: Noise,
 ) -> Tensor:

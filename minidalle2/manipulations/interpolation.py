@@ -11,10 +11,10 @@ from torch import Tensor
 
 from minidalle2.decoder import Decoder
 from minidalle2.manipulations.inversion import Latents, Walk, decode
-from minidalle2.storage.inputs import as_floats, same_width
+from minidalle2.storage.inputs import Numbers, as_floats, same_width
 
 
-def slerp(a: Tensor, b: Tensor, theta: Tensor | float) -> Tensor:
+def slerp(a: Numbers, b: Numbers, theta: Numbers | float) -> Tensor:
     """Spherical interpolation: unit vectors (…, E), theta → (…, E), unit length.
 
     theta 0 gives a, theta 1 gives b. It must broadcast to (…, 1). The result is

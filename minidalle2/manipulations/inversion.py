@@ -18,8 +18,8 @@ from minidalle2.decoder import Decoder
 from minidalle2.diffusion.guidance import Denoiser
 from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.sampling import Noise, State, ddim, last
-from minidalle2.storage.input_pictures import as_pictures
-from minidalle2.storage.inputs import as_embeddings, as_floats, as_seeds, device_of
+from minidalle2.storage.input_pictures import Pictures, as_pictures
+from minidalle2.storage.inputs import Seeds, as_embeddings, as_floats, as_seeds, device_of
 from minidalle2.tokenizer import END, START
 from minidalle2.unclip import stage_noise
 
@@ -58,7 +58,7 @@ class Latents:
 
 
 @torch.no_grad()
-def invert(clip: CLIP, decoder: Decoder, images: Tensor, walk: Walk) -> Latents:
+def invert(clip: CLIP, decoder: Decoder, images: Pictures, walk: Walk) -> Latents:
     """Pictures (B, 3, 32, 32) in [-1, 1] → their latents, on the device of the networks.
 
     Pictures may have another form, too (storage/input_pictures.py). Raises ValueError for pictures
@@ -112,7 +112,7 @@ def ddim_inversion(
         x, here = x_next, there
 
 
-def decoder_noise(seeds: int | list[int]) -> Noise:
+def decoder_noise(seeds: Seeds) -> Noise:
     """The decoder's stream of random numbers of each seed, the same as in `generate`.
 
     Raises ValueError for a seed that is not a whole number.
@@ -150,7 +150,7 @@ def side_of(decoder: Decoder) -> int | None:
     return getattr(getattr(decoder, "config", None), "image_size", None)
 
 
-def psnr(images: Tensor, others: Tensor) -> Tensor:
+def psnr(images: Pictures, others: Pictures) -> Tensor:
     """Peak signal-to-noise ratio in dB of each picture: (B, 3, S, S) twice, in [-1, 1] → (B,).
 
     Pictures may have another form, too (storage/input_pictures.py).

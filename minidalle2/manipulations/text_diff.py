@@ -15,7 +15,7 @@ from minidalle2.clip import CLIP
 from minidalle2.decoder import Decoder
 from minidalle2.manipulations.interpolation import slerp
 from minidalle2.manipulations.inversion import Latents, Walk, decode
-from minidalle2.storage.inputs import as_embeddings, as_floats
+from minidalle2.storage.inputs import Numbers, as_embeddings, as_floats
 from minidalle2.tokenizer import Tokenizer, as_texts, clean
 
 LARGEST = 0.5  # the paper's largest theta is between 0.25 and 0.5
@@ -85,7 +85,7 @@ def _embed(
     return clip.encode_text(tokenizer(captions).to(device)).chunk(2)
 
 
-def turn(z_i: Tensor, z_d: Tensor, theta: Tensor | float) -> Tensor:
+def turn(z_i: Numbers, z_d: Numbers, theta: Numbers | float) -> Tensor:
     """z_i (B, E), z_d (B, E), both unit length → rotated z_i (B, E), unit length.
 
     theta must broadcast to (B, 1). 0 changes nothing. Raises ValueError if theta is not between 0

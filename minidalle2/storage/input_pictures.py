@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from minidalle2.storage.decode import rgb
-from minidalle2.storage.inputs import as_floats, as_tensor
+from minidalle2.storage.inputs import Numbers, as_floats, as_tensor
 
+Pictures = Numbers | Image.Image
 CHANNELS = (1, 3, 4)
 FARTHEST = 10  # fractional pixels beyond this are no noisy pixels in [-1, 1], but another range
 

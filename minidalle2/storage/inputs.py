@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from minidalle2.unclip import StartingNoise
 
+Numbers = Tensor | np.ndarray | list | tuple
+Seeds = int | Iterable[int] | Tensor | np.ndarray
 UNIT = 1e-2  # largest error of a unit vector's length; half precision is not more exact
 SEEDS = range(-(2**61), 2**62)  # torch's generators take 4 times such a number
 

@@ -17,7 +17,9 @@ from minidalle2.unclip import Generation
 
 COLUMNS = 8  # most pictures side by side
 OWN_NAME = re.compile(r"\d{4,}(_.+)?\.png")
-NO_NAME = re.compile(r"(?:[^A-Za-z0-9\u0080-\U0010ffff]|\s)+")  # ASCII signs, and spaces of any script
+NO_NAME = re.compile(
+    r"(?:[^A-Za-z0-9\u0080-\U0010ffff]|\s)+"
+)  # ASCII signs, and spaces of any script
 SOFTWARE = "minidalle2"  # in the PNGs of `save`, which it may therefore replace
 NAME_LENGTH = 40  # most letters of a prompt in a file name
 SHORT = Repr()

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minidalle2.worlds.emoji.words import STYLES
 
@@ -53,7 +53,7 @@ def licences() -> Path:
     return data_folder() / "LICENSES"
 
 
-def read_json(name: str):
+def read_json(name: str) -> Any:
     """The content of a JSON file in the data folder."""
     return json.loads((data_folder() / name).read_text(encoding="utf-8"))
 
