@@ -244,14 +244,13 @@ def stages_between(given: dict[str, Any], stop_after: str) -> tuple[str, ...]:
 def load_prior(folder: Path, kind: PriorKind) -> Any:
     """Raises CheckpointError if the folder lacks this kind of prior."""
     if kind.stage != "prior" and not (folder / kind.stage).is_dir():
-        where, world, first = folder, "WORLD", ""
+        where, world, first = folder, "WORLD", "train one with the world of these weights"
         if folder.parent == WEIGHTS:  # a training must not write into the package
             where, world = Path("runs") / folder.name, folder.name
-            first = f"copy that folder to {where}, then "
+            first = f"copy that folder to {where} and train one there"
         raise CheckpointError(
-            f"there is no {kind.stage} among the weights in {folder}; {first}`minidalle2 train "
-            f"{kind.stage} --world {world} --out {where}` would make one, with the world of these "
-            "weights; or draw with the diffusion prior"
+            f"there is no {kind.stage} among the weights in {folder}; {first} (`minidalle2 train "
+            f"{kind.stage} --world {world} --out {where}`), or draw with the diffusion prior"
         )
     return load_model(folder / kind.stage, kind.stage, kind.config, kind.model)
 

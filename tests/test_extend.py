@@ -8,8 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from minidalle2.commands.cli import main
 from minidalle2.dalle2 import DALLE2, Result
 from minidalle2.priors.kinds import PRIORS, kind_of
+from minidalle2.training.stages import train_stage
 from minidalle2.training.world import World
 from minidalle2.worlds import catalogue
 
@@ -53,6 +55,21 @@ def test_the_prior_is_used(page):
 
 def test_the_loss_was_used(page):
     assert page[0]["step"].step == 4 and 0 < page[0]["step"].loss < 100
+
+
+def test_the_regression_prior_is_trained_and_drawn_with(page, monkeypatch, capsys):
+    """First the message says how to train it."""
+    names, folder = page
+    monkeypatch.chdir(folder)
+    draw = ["draw", "blue stripes", "--prior", "regression", "--weights", "runs/stripes"]
+    assert main([*draw, "--size", "32"])
+    said = capsys.readouterr().err
+    assert "train regression_prior --world WORLD --out runs/stripes" in said.replace("\\", "/")
+    stage, device = "regression_prior", torch.device("cpu")
+    (*_, last) = train_stage(stage, names["Stripes"](), names["folder"], "smoke", device)
+    assert last.step == 4
+    assert not main([*draw, "--size", "32"])
+    assert (folder / "outputs" / "0000_blue_stripes.png").is_file()
 
 
 # What the page says beside its examples

@@ -191,7 +191,7 @@ def test_weights_of_another_type(shipped, weights):
 
 
 def test_a_missing_prior_of_shipped_weights_is_not_trained_into_the_package(shipped):
-    with pytest.raises(CheckpointError, match="copy that folder to runs.tiny, then .*--world tiny"):
+    with pytest.raises(CheckpointError, match="copy that folder to runs.tiny and train .*--world tiny"):
         DALLE2.load("tiny", prior="regression")
     with pytest.raises(CheckpointError, match="train regression_prior --world WORLD --out tiny"):
         DALLE2.load("./tiny", prior="regression")
