@@ -15,9 +15,10 @@ from minidalle2.diffusion.sampling import Noise
 from minidalle2.diffusion.schedule import Schedule, cosine_betas
 from minidalle2.manipulations.blending import latents_of_text, mix, starting_noise
 from minidalle2.manipulations.inpainting import Resampling, conditioned, inpaint
-from minidalle2.manipulations.interpolation import slerp
+from minidalle2.manipulations.interpolation import between, interpolate, slerp, slerp_noise
 from minidalle2.manipulations.inversion import Latents, Walk, decode, decoder_noise, invert, psnr
 from minidalle2.manipulations.text_diff import direction, fitting_theta, turn
+from minidalle2.manipulations.variations import repeated
 from minidalle2.storage.input_pictures import as_mask, as_pictures
 from minidalle2.storage.inputs import as_embeddings, as_floats, as_seeds
 from minidalle2.tokenizer import Tokenizer, as_texts
@@ -322,6 +323,22 @@ def test_vectors_of_any_kind():
         slerp(a, b[:7], 0.5)
     with pytest.raises(ValueError, match=r"shares of the shape \(3,\)"):
         mix(Z, [0.2, 0.3, 0.5])
+
+
+def test_latents_of_any_kind(tiny_dalle2):
+    x, theta = torch.randn(2, 3, 32, 32), torch.tensor([0.25])
+    a, b = Latents(Z[:1], x[:1]), Latents(Z[1:], x[1:])
+    assert a.z_i.data_ptr() == Z.data_ptr()  # not copied
+    own = Latents(Z[:1].numpy(), x[:1].double().numpy()), Latents(Z[1:].tolist(), x[1:].numpy())
+    assert torch.equal(slerp_noise(x[:1].numpy(), x[1:], [0.25]), slerp_noise(x[:1], x[1:], theta))
+    middle, expected = between(*own, [0.25]), between(a, b, theta)
+    assert torch.equal(middle.z_i, expected.z_i)
+    torch.testing.assert_close(middle.x_T, expected.x_T)
+    frames = interpolate(tiny_dalle2.decoder, *own, 2, Walk(1), x[:1].numpy())
+    assert torch.equal(frames, interpolate(tiny_dalle2.decoder, a, b, 2, Walk(1), x[:1]))
+    assert len(Latents.joined([own[0], b])) == len(repeated(own[0], 2)) == 2
+    with pytest.raises(ValueError, match="x_T has NaN"):
+        Latents(Z, x * torch.nan)
 
 
 def test_one_caption_where_one_is_needed(tiny_dalle2, few_steps):

@@ -36,10 +36,13 @@ class Walk:
 
 @dataclass(eq=False)
 class Latents:
-    """The latents of B pictures."""
+    """The latents of B pictures. Numbers of any kind become tensors (storage/inputs.py)."""
 
     z_i: Tensor  # (B, E), unit length
     x_T: Tensor  # (B, 3, 32, 32)
+
+    def __post_init__(self):
+        self.z_i, self.x_T = as_floats(self.z_i, "z_i"), as_floats(self.x_T, "x_T")
 
     def __len__(self) -> int:
         return len(self.z_i)
@@ -132,7 +135,7 @@ def captionless(
 
 
 def as_latents(decoder: Decoder, latents: Latents) -> Latents:
-    """Latents of any numbers → of tensors that fit the decoder, on its device."""
+    """The latents on the device of the decoder. Raises ValueError if they do not fit it."""
     config, device = getattr(decoder, "config", None), device_of(decoder)
     z_i = as_embeddings(latents.z_i, "z_i", getattr(config, "clip_embedding", None), device)
     x_T = as_floats(latents.x_T, "x_T", device).float()
