@@ -72,7 +72,8 @@ class DALLE2(UnCLIP):
         """Reads all stages of a folder, or of weights that come with minidalle2 ("shapes").
 
         A string that is the name of such weights means them, also if there is a folder with this
-        name; write "./shapes" or Path("shapes") for the folder. `prior` is one of
+        name; write "./shapes" or Path("shapes") for the folder. Path("shapes") means them only if
+        there is no such folder. `prior` is one of
         priors.kinds.PRIORS, or a PriorKind of your own. From then on the process keeps freed
         memory (storage/memory.py). Raises CheckpointError if the folder lacks a stage, or if its
         stages come from different trainings.
@@ -200,9 +201,10 @@ class DALLE2(UnCLIP):
 def weights_folder(weights: str | Path) -> Path:
     """The folder of a name of shipped weights, or of a path.
 
-    Raises CheckpointError if there are no weights.
+    A string is first read as a name, a Path first as a path. Raises CheckpointError if there are
+    no weights.
     """
-    shipped = sorted(path.name for path in WEIGHTS.iterdir() if path.is_dir())
+    shipped = sorted(path.parent.name for path in WEIGHTS.glob("*/tokenizer.json"))
     if isinstance(weights, str) and weights in shipped:
         return WEIGHTS / weights
     try:
@@ -212,10 +214,12 @@ def weights_folder(weights: str | Path) -> Path:
         raise CheckpointError(
             f"{weights!r:.60} is neither a path nor the name of weights ({', '.join(shipped)})"
         ) from error
+    if not found and str(folder) in shipped:
+        return WEIGHTS / folder
     if not found:
         raise CheckpointError(
             f"there are no weights in {folder} (no tokenizer.json); train them with `minidalle2 "
-            f"train all`, check the path, or use a name of weights that come with minidalle2: "
+            "train all`, check the path, or use a name of weights that come with minidalle2: "
             f"{', '.join(shipped)}"
         )
     return folder

@@ -176,6 +176,8 @@ def test_a_name_goes_before_a_folder_and_a_path_is_a_folder(shipped, tmp_path):
     assert DALLE2.load("./tiny").sampling.drawings == 3
     for folder in (Path("tiny"), str(tmp_path / "here" / "tiny"), "../here/tiny/"):
         assert module.weights_folder(folder).resolve() == tmp_path / "here" / "tiny"
+    (tmp_path / "here" / "tiny" / "tokenizer.json").unlink()
+    assert module.weights_folder(Path("tiny")) == tmp_path / "shipped" / "tiny"
 
 
 @pytest.mark.parametrize("weights", ["tinny", "runs/tiny", "", "a\0b"])
@@ -191,7 +193,9 @@ def test_weights_of_another_type(shipped, weights):
 
 
 def test_a_missing_prior_of_shipped_weights_is_not_trained_into_the_package(shipped):
-    with pytest.raises(CheckpointError, match="copy that folder to runs.tiny and train .*--world tiny"):
+    with pytest.raises(
+        CheckpointError, match="copy that folder to runs.tiny and train .*--world tiny"
+    ):
         DALLE2.load("tiny", prior="regression")
     with pytest.raises(CheckpointError, match="train regression_prior --world WORLD --out tiny"):
         DALLE2.load("./tiny", prior="regression")
