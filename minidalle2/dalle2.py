@@ -73,10 +73,9 @@ class DALLE2(UnCLIP):
 
         A string that is the name of such weights means them, also if there is a folder with this
         name; write "./shapes" or Path("shapes") for the folder. Path("shapes") means them only if
-        there is no such folder. `prior` is one of
-        priors.kinds.PRIORS, or a PriorKind of your own. From then on the process keeps freed
-        memory (storage/memory.py). Raises CheckpointError if the folder lacks a stage, or if its
-        stages come from different trainings.
+        there is no such folder. `prior` is one of priors.kinds.PRIORS, or a PriorKind of your own.
+        From then on the process keeps freed memory (storage/memory.py). Raises CheckpointError if
+        the folder lacks a stage, or if its stages come from different trainings.
         """
         folder = weights_folder(weights)
         keep_freed_memory()
@@ -109,10 +108,11 @@ class DALLE2(UnCLIP):
         """Like UnCLIP.generate, but can start from given results and stop after any stage.
 
         A single prompt may be given as a string. A given result replaces its stage and all stages
-        before it. `image_embeddings` are (B, k, E), or (B, E) to draw the same one k times.
-        Results, noise and seeds may be tensors, NumPy arrays or lists, and pictures also Pillow
-        images (storage/inputs.py). `stop_after` is one of STAGES. Results of stages that did not
-        run are None. Raises ValueError for an unknown stage, and for results that do not fit.
+        before it. `image_embeddings` are (B, k, E), or (B, E) to draw the same one k times. They
+        should have length 1; others are drawn as they are, with a warning. Results, noise and
+        seeds may be tensors, NumPy arrays or lists (storage/inputs.py), and pictures also Pillow
+        images (storage/input_pictures.py). `stop_after` is one of STAGES. Results of stages that
+        did not run are None. Raises ValueError for an unknown stage, and for what does not fit.
         """
         given = {"image_embeddings": image_embeddings, "image32": image32, "image64": image64}
         todo = stages_between(given, stop_after)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from minidalle2.bridge.clip_tokenizer import CLIPTokenizer
 from minidalle2.dalle2 import StartingNoise
 from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.sampling import Noise
@@ -60,6 +61,14 @@ def test_the_tokenizer_reads_no_letters(tokenizer):
     assert torch.equal(tokenizer.cut("star"), tokenizer.cut(["star"]))
     a, b = Tokenizer.train("star star", 270), Tokenizer.train(["star star"], 270)
     assert (a.merges, a.words) == (b.merges, b.words) and a.words == {"star"}
+
+
+def test_clip_s_tokenizer_reads_no_letters():
+    theirs = CLIPTokenizer([("r", "e")])
+    assert torch.equal(theirs("red"), theirs(["red"])) and theirs("red").shape == (1, 77)
+    assert torch.equal(theirs.cut("red"), theirs.cut(["red"]))
+    with pytest.raises(ValueError, match="5 is int, not a text"):
+        theirs([5])
 
 
 def test_generate_takes_one_prompt(tiny_dalle2, few_steps):

@@ -70,9 +70,10 @@ def as_floats(value: Any, name: str, device: torch.device | None = None) -> Tens
     tensor = as_tensor(value, name)
     if tensor.is_complex():
         raise ValueError(f"{name} has complex numbers; real numbers are needed")
-    if tensor.dtype not in (torch.float32, torch.float64):
-        tensor = tensor.float()
-    tensor = tensor.to(device or tensor.device)
+    device = device or tensor.device
+    if tensor.dtype not in (torch.float32, torch.float64) or device.type == "mps":
+        tensor = tensor.float()  # MPS has no float64
+    tensor = tensor.to(device)
     if not tensor.isfinite().all():
         where = (~tensor.isfinite()).nonzero()[0].tolist()
         raise ValueError(f"{name} has NaN or infinity at {where}; every number must be finite")
