@@ -14,6 +14,7 @@ from minidalle2.dalle2 import StartingNoise
 from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.sampling import Noise
 from minidalle2.diffusion.schedule import Schedule, cosine_betas
+from minidalle2.evaluation.drawn import draw_prompts
 from minidalle2.manipulations.blending import latents_of_text, mix, starting_noise
 from minidalle2.manipulations.inpainting import Resampling, conditioned, inpaint
 from minidalle2.manipulations.interpolation import between, interpolate, slerp, slerp_noise
@@ -82,6 +83,11 @@ def test_generate_takes_one_prompt(tiny_dalle2, few_steps):
     assert torch.equal(tiny_dalle2.tokenize("Star."), many.tokens)
     with pytest.raises(ValueError, match="there is no prompt"):
         tiny_dalle2.generate([])
+
+
+def test_an_evaluation_takes_one_prompt(tiny_dalle2, few_steps):
+    (made,) = draw_prompts(tiny_dalle2, "a red circle " * 4, few_steps, stop_after="text_embedding")
+    assert made.prompts == ["a red circle " * 4]  # longer than a batch has prompts
 
 
 def test_two_captions_are_two_texts(clip, tokenizer):

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from minidalle2.clip import CLIP
 from minidalle2.dalle2 import DALLE2, Generation, Sampling
+from minidalle2.tokenizer import as_texts
 
 BATCH = 50
 
 
 def draw_prompts(
     dalle2: DALLE2,
-    prompts: list[str],
+    prompts: str | list[str],
     sampling: Sampling | None = None,
     image_embeddings: Tensor | None = None,
     stop_after: str = "image128",
@@ -27,6 +28,7 @@ def draw_prompts(
     `image_embeddings` are (n, E) or (n, k, E), as in `generate`; without them, the prior makes
     them.
     """
+    prompts = as_texts(prompts)
     for i in range(0, len(prompts), BATCH):
         part = prompts[i : i + BATCH]
         z_i = None if image_embeddings is None else image_embeddings[i : i + BATCH]
