@@ -5,6 +5,7 @@ import math
 import re
 import sys
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from reprlib import Repr
 
@@ -47,9 +48,7 @@ class Result(Generation):
         grid = self.grid()
         shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
         if hasattr(shell, "kernel"):  # in a terminal, IPython has no kernel
-            from IPython.display import display
-
-            display(grid)
+            import_module("IPython.display").display(grid)  # no dependency, but here it is loaded
         elif not ImageShow.show(grid):
             raise ValueError("there is no program to show a picture; `save(folder)` would work")
 
