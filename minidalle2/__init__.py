@@ -6,8 +6,9 @@ text ─tokenizer─▶ tokens ─clip─▶ text embedding ─prior─▶ image
 Shapes use the same letters in every file: B batch, T tokens of a text, D width of a network,
 E dimensions of CLIP's embeddings, H heads, C channels, S pixels a side, N patches, n and k counts.
 
-    from minidalle2.dalle2 import DALLE2, WEIGHTS
-    made = DALLE2.load(WEIGHTS / "shapes").generate(["a small red circle above a large blue square"])
+    from minidalle2.dalle2 import DALLE2
+    made = DALLE2.load("shapes").generate("a small red circle above a large blue square")
+    made.show()  # or made.save("outputs/circle")
     made.image128  # (1, 3, 128, 128) in [-1, 1]
 
 `made` also has the results of all other stages: made.tokens, made.image_embeddings and so on.

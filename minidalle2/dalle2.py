@@ -1,7 +1,8 @@
 """DALLE2: unCLIP with its weights on disk.
 
-    from minidalle2.dalle2 import DALLE2, WEIGHTS
-    dalle2 = DALLE2.load(WEIGHTS / "shapes")
+    from minidalle2.dalle2 import DALLE2
+    made = DALLE2.load("shapes").generate("a red circle")
+    made.show()
 
 unclip.py has the model itself. A folder of weights holds tokenizer.json, a checkpoint folder for
 each stage, and sampling.json if the weights are not sampled in the default way.
@@ -9,7 +10,7 @@ each stage, and sampling.json if the weights are not sampled in the default way.
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,19 @@ from minidalle2.storage.checkpoints import (
     reading,
     write_json,
 )
+from minidalle2.storage.input_pictures import Pictures, as_pictures
+from minidalle2.storage.inputs import (
+    Numbers,
+    Seeds,
+    as_embeddings,
+    as_noise,
+    as_seeds,
+    check_count,
+)
 from minidalle2.storage.memory import keep_freed_memory
 from minidalle2.storage.records import check_inputs
+from minidalle2.storage.result import Result
+from minidalle2.tokenizer import as_texts
 from minidalle2.unclip import (
     Generation,
     Sampling,
@@ -41,30 +53,32 @@ from minidalle2.unclip import (
 )
 from minidalle2.upsampler import Upsampler, UpsamplerConfig
 
-__all__ = ["DALLE2", "STAGES", "WEIGHTS", "Generation", "Sampling", "StartingNoise"]
+__all__ = ["DALLE2", "STAGES", "WEIGHTS", "Generation", "Result", "Sampling", "StartingNoise"]
 
 STAGES = ("text_embedding", "image_embeddings", "image32", "image64", "image128")
 WEIGHTS = Path(__file__).parent / "weights"  # the weights that come with minidalle2
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class DALLE2(UnCLIP):
     """An UnCLIP that can be loaded from a folder, and that can run a part of its stages."""
 
     @classmethod
     def load(
-        cls, folder: Path, device: torch.device | str = "cpu", prior: str = "diffusion"
+        cls,
+        weights: str | Path,
+        device: torch.device | str = "cpu",
+        prior: str | PriorKind = "diffusion",
     ) -> "DALLE2":
-        """Reads all stages of a folder. `prior` is one of priors.kinds.PRIORS.
+        """Reads all stages of a folder, or of weights that come with minidalle2 ("shapes").
 
-        From then on the process keeps freed memory (storage/memory.py). Raises CheckpointError
-        if the folder lacks a stage, or if its stages come from different trainings.
+        A string that is the name of such weights means them, also if there is a folder with this
+        name; write "./shapes" or Path("shapes") for the folder. Path("shapes") means them only if
+        there is no such folder. `prior` is one of priors.kinds.PRIORS, or a PriorKind of your own.
+        From then on the process keeps freed memory (storage/memory.py). Raises CheckpointError if
+        the folder lacks a stage, or if its stages come from different trainings.
         """
-        if not (folder / "tokenizer.json").is_file():
-            raise CheckpointError(
-                f"there are no weights in {folder} (no tokenizer.json); train them with "
-                "`minidalle2 train all`, or check the path"
-            )
+        folder = weights_folder(weights)
         keep_freed_memory()
         kind = kind_of(prior)
         for stage in ("clip", kind.stage, "decoder"):
@@ -85,35 +99,44 @@ class DALLE2(UnCLIP):
     @torch.no_grad()
     def generate(
         self,
-        prompts: list[str],
-        seeds: list[int] | None = None,
+        prompts: str | list[str],
+        seeds: Seeds | None = None,
         sampling: Sampling | None = None,
         noise: StartingNoise | None = None,
         stop_after: str = "image128",
-        image_embeddings: Tensor | None = None,
-        image32: Tensor | None = None,
-        image64: Tensor | None = None,
-    ) -> Generation:
+        image_embeddings: Numbers | None = None,
+        image32: Pictures | None = None,
+        image64: Pictures | None = None,
+    ) -> Result:
         """Like UnCLIP.generate, but can start from given results and stop after any stage.
 
-        A given result replaces its stage and all stages before it. `image_embeddings` are
-        (B, k, E), or (B, E) to draw the same one k times. `stop_after` is one of STAGES. Results
-        of stages that did not run are None. Raises ValueError for an unknown stage.
+        A single prompt may be given as a string. A given result replaces its stage and all stages
+        before it. `image_embeddings` are (B, k, E), or (B, E) to draw the same one k times. They
+        should have length 1; others are drawn as they are, with a warning. Results, noise and
+        seeds may be tensors, NumPy arrays or lists (storage/inputs.py), and pictures also Pillow
+        images (storage/input_pictures.py). `stop_after` is one of STAGES. Results of stages that
+        did not run are None. Raises ValueError for an unknown stage, and for what does not fit.
         """
         given = {"image_embeddings": image_embeddings, "image32": image32, "image64": image64}
         todo = stages_between(given, stop_after)
+        prompts = as_texts(prompts)
+        if not prompts:
+            raise ValueError("there is no prompt; give one, for example 'a red circle'")
+        seeds = check_seeds(prompts, None if seeds is None else as_seeds(seeds))
+        noise = as_noise(noise, len(prompts))
         if todo == STAGES[1:]:
-            return super().generate(prompts, seeds, sampling, noise)
+            return Result(**vars(super().generate(prompts, seeds, sampling, noise)))
         sampling = sampling or self.sampling
-        noise = self.starting_noise(check_seeds(prompts, seeds), sampling, noise)
+        noise = self.starting_noise(seeds, sampling, noise)
         tokens = self.tokenize(prompts)
-        made = Generation(prompts, tokens, self.clip.encode_text(tokens), **given)
+        given = self.as_given(given, len(prompts))
+        made = Result(prompts, tokens, self.clip.encode_text(tokens), **given)
         k = noise.decoder.shape[1]
         if "image_embeddings" in todo:
             made.candidates = self.imagine(made.text_embedding, tokens, noise.prior, sampling)
             made.image_embeddings = nearest(made.candidates, made.text_embedding, k)
         if "image32" in todo:
-            made.image_embeddings = repeated(made.image_embeddings.to(self.device), k)
+            made.image_embeddings = repeated(made.image_embeddings, k)
             made.drawings = self.draw(made.image_embeddings, tokens, noise.decoder, sampling)
             selected = most_faithful(self.clip, made.drawings, made.image_embeddings)
             made.selected_embedding = pick(made.image_embeddings, selected)
@@ -124,6 +147,42 @@ class DALLE2(UnCLIP):
             made.image128 = self.upsample128(made.image64, noise.upsampler128, sampling)
         return made
 
+    def imagine(
+        self, text_embedding: Tensor, tokens: Tensor, x_T: Tensor, sampling: Sampling
+    ) -> Tensor:
+        """Like UnCLIP.imagine, but raises ValueError if a prior returns something else."""
+        candidates = super().imagine(text_embedding, tokens, x_T, sampling)
+        wanted = (*x_T.shape[:2], text_embedding.shape[1])
+        if tuple(candidates.shape) != wanted or not candidates.isfinite().all():
+            raise ValueError(
+                f"the prior {type(self.prior).__name__} must return {wanted} finite numbers (B, n, "
+                f"E), but returned {tuple(candidates.shape)}, with NaN or infinity, or of another "
+                "shape"
+            )
+        return candidates
+
+    def as_given(self, given: dict[str, Any], n: int) -> dict[str, Tensor | None]:
+        """Given results of n prompts in any form → tensors on the device."""
+        sides = {"image32": self.decoder.config.image_size}
+        if self.upsampler64 is not None:  # published weights may lack it
+            sides["image64"] = self.upsampler64.config.size
+        results = {}
+        for name, value in given.items():
+            if value is None:
+                results[name] = None
+                continue
+            if name == "image_embeddings":
+                width = self.clip.config.embedding
+                results[name] = as_embeddings(value, name, width, self.device)
+            else:
+                results[name] = as_pictures(value, name, sides.get(name), self.device)
+            check_count(results[name], name, n)
+        return results
+
+    def __repr__(self) -> str:
+        parts = [f"{f.name}={type(getattr(self, f.name)).__name__}" for f in fields(self)[:-1]]
+        return f"{type(self).__name__}({', '.join(parts)}, sampling={self.sampling})"
+
     def check_fit(self, folder: Path, prior_stage: str = "prior") -> None:
         """Raises CheckpointError if the stages in `folder` come from different trainings."""
         needed = {
@@ -133,13 +192,40 @@ class DALLE2(UnCLIP):
         }
         stages = {"clip": self.clip, prior_stage: self.prior, "decoder": self.decoder}
         for stage, model in stages.items():
-            config = vars(model.config)
+            config = vars(getattr(model, "config", object))  # a prior needs no config
             # A longer context than the tokenizer's is harmless: its last positions are not used.
             positions = max(self.tokenizer.context_length, config.get("context_length", 0))
             check_config(config, needed | {"context_length": positions}, folder / stage)
         for size in (64, 128):
             stage = f"upsampler{size}"
             check_config(vars(getattr(self, stage).config), {"size": size}, folder / stage)
+
+
+def weights_folder(weights: str | Path) -> Path:
+    """The folder of a name of shipped weights, or of a path.
+
+    A string is first read as a name, a Path first as a path. Raises CheckpointError if there are
+    no weights.
+    """
+    shipped = sorted(path.parent.name for path in WEIGHTS.glob("*/tokenizer.json"))
+    if isinstance(weights, str) and weights in shipped:
+        return WEIGHTS / weights
+    try:
+        folder = Path(weights).expanduser()
+        found = (folder / "tokenizer.json").is_file()
+    except (TypeError, ValueError, OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{weights!r:.60} is neither a path nor the name of weights ({', '.join(shipped)})"
+        ) from error
+    if not found and str(folder) in shipped:
+        return WEIGHTS / folder
+    if not found:
+        raise CheckpointError(
+            f"there are no weights in {folder} (no tokenizer.json); train them with `minidalle2 "
+            "train all`, check the path, or use a name of weights that come with minidalle2: "
+            f"{', '.join(shipped)}"
+        )
+    return folder
 
 
 def repeated(image_embeddings: Tensor, k: int) -> Tensor:
@@ -154,7 +240,7 @@ def repeated(image_embeddings: Tensor, k: int) -> Tensor:
     return image_embeddings
 
 
-def stages_between(given: dict[str, Tensor | None], stop_after: str) -> tuple[str, ...]:
+def stages_between(given: dict[str, Any], stop_after: str) -> tuple[str, ...]:
     """The stages after the last given result, up to and including `stop_after`."""
     if stop_after not in STAGES:
         raise ValueError(f"unknown stage {stop_after!r}; stop after one of {', '.join(STAGES)}")
@@ -165,9 +251,13 @@ def stages_between(given: dict[str, Tensor | None], stop_after: str) -> tuple[st
 def load_prior(folder: Path, kind: PriorKind) -> Any:
     """Raises CheckpointError if the folder lacks this kind of prior."""
     if kind.stage != "prior" and not (folder / kind.stage).is_dir():
+        where, world, first = folder, "WORLD", "train one with the world of these weights"
+        if folder.parent == WEIGHTS:  # a training must not write into the package
+            where, world = Path("runs") / folder.name, folder.name
+            first = f"copy that folder to {where} and train one there"
         raise CheckpointError(
-            f"there is no {kind.stage} among the weights in {folder}; `minidalle2 train "
-            f"{kind.stage} --out {folder}` would make one, or draw with the diffusion prior"
+            f"there is no {kind.stage} among the weights in {folder}; {first} (`minidalle2 train "
+            f"{kind.stage} --world {world} --out {where}`), or draw with the diffusion prior"
         )
     return load_model(folder / kind.stage, kind.stage, kind.config, kind.model)
 

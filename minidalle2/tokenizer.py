@@ -8,6 +8,7 @@ Letters: B batch, T tokens.
 
 import re
 from collections import Counter
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -65,8 +66,15 @@ class Tokenizer:
         return SPECIAL + 256 + len(self.merges)
 
     @classmethod
-    def train(cls, texts: list[str], vocab_size=512, context_length=64, progress=iter):
+    def train(
+        cls,
+        texts: list[str],
+        vocab_size: int = 512,
+        context_length: int = 64,
+        progress: Callable = iter,
+    ) -> "Tokenizer":
         """Learns merges until there are `vocab_size` ids or no pair occurs twice."""
+        texts = as_texts(texts)
         words = sorted({word for text in texts for word in _words(text)})
         tokenizer = cls([], words, context_length)
         counts = Counter(piece for text in texts for piece in PIECES.findall(text.encode()))
@@ -96,18 +104,19 @@ class Tokenizer:
         """The bytes of a token. A special token has none."""
         return self._bytes_of_id.get(token, b"")
 
-    def __call__(self, texts: list[str]) -> Tensor:
+    def __call__(self, texts: str | list[str]) -> Tensor:
         """Texts → (B, T) ids, start … end, padded to the longest text of the batch.
 
         Raises PromptTooLong if a text has more than `context_length` tokens.
         """
-        return _padded([self._whole(text) for text in texts])
+        return _padded([self._whole(text) for text in as_texts(texts)])
 
-    def cut(self, texts: list[str]) -> Tensor:
+    def cut(self, texts: str | list[str]) -> Tensor:
         """Like a call, but shortens a text that is too long. Used for training captions."""
         most = self.context_length - 2
         beyond = 4 * most * self._longest  # later characters cannot change the first tokens
-        return _padded([[START, *self.encode(text[:beyond])[:most], END] for text in texts])
+        rows = [self.encode(text[:beyond])[:most] for text in as_texts(texts)]
+        return _padded([[START, *row, END] for row in rows])
 
     def unseen_words(self, text: str) -> list[str]:
         """The words of a text that occur in no training caption, in their order."""
@@ -135,9 +144,8 @@ class Tokenizer:
         if piece not in self._cache:
             ids = [self._id_of_byte[byte] for byte in piece]
             while len(ids) > 1:
-                pair = min(
-                    zip(ids, ids[1:], strict=False), key=lambda p: self._rank.get(p, 1 << 30)
-                )
+                pairs = zip(ids, ids[1:], strict=False)
+                pair = min(pairs, key=lambda p: self._rank.get(p, 1 << 30))
                 if pair not in self._rank:
                     break
                 ids = merge(ids, pair, SPECIAL + 256 + self._rank[pair])
@@ -151,6 +159,16 @@ def _padded(rows: list[list[int]]) -> Tensor:
     for i, row in enumerate(rows):
         tokens[i, : len(row)] = torch.tensor(row)
     return tokens
+
+
+def as_texts(texts: str | list[str]) -> list[str]:
+    """One text → a list of it, not of its letters. Raises ValueError for what is not a text."""
+    one = isinstance(texts, str | bytes) or not hasattr(texts, "__iter__")
+    texts = [texts] if one else list(texts)
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"{str(text)[:60]} is {type(text).__name__}, not a text")
+    return texts
 
 
 def clean(prompt: str) -> str:

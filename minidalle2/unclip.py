@@ -14,7 +14,7 @@ from torch import Tensor
 from minidalle2.clip import CLIP
 from minidalle2.decoder import CHANNELS, Decoder
 from minidalle2.diffusion.sampling import Noise, clip_to_image, ddim, last
-from minidalle2.tokenizer import Tokenizer, clean
+from minidalle2.tokenizer import Tokenizer, as_texts, clean
 from minidalle2.upsampler import Upsampler
 
 
@@ -56,7 +56,7 @@ class StartingNoise:
     upsampler128: Tensor | None = None  # (B, 3, 128, 128)
 
 
-@dataclass
+@dataclass(eq=False)
 class Generation:
     """The result of each stage; None for stages that did not run."""
 
@@ -94,7 +94,7 @@ class UnCLIP:
     @torch.no_grad()
     def generate(
         self,
-        prompts: list[str],
+        prompts: str | list[str],
         seeds: list[int] | None = None,
         sampling: Sampling | None = None,
         noise: StartingNoise | None = None,
@@ -104,33 +104,24 @@ class UnCLIP:
         A picture depends on its own prompt and seed only. Raises ValueError for an empty prompt,
         PromptTooLong for a prompt with too many tokens.
         """
-        sampling = sampling or self.sampling
+        sampling, prompts = sampling or self.sampling, as_texts(prompts)
         noise = self.starting_noise(check_seeds(prompts, seeds), sampling, noise)
         tokens = self.tokenize(prompts)
-        text_embedding = self.clip.encode_text(tokens)
-        candidates = self.imagine(text_embedding, tokens, noise.prior, sampling)
-        image_embeddings = nearest(candidates, text_embedding, noise.decoder.shape[1])
-        drawings = self.draw(image_embeddings, tokens, noise.decoder, sampling)
-        selected = most_faithful(self.clip, drawings, image_embeddings)
-        selected_embedding, image32 = pick(image_embeddings, selected), pick(drawings, selected)
-        image64 = self.upsample64(image32, noise.upsampler64, sampling)
-        image128 = self.upsample128(image64, noise.upsampler128, sampling)
-        return Generation(
-            prompts,
-            tokens,
-            text_embedding,
-            candidates,
-            image_embeddings,
-            drawings,
-            selected_embedding,
-            image32,
-            image64,
-            image128,
-        )
+        made = Generation(prompts, tokens, self.clip.encode_text(tokens))
+        made.candidates = self.imagine(made.text_embedding, tokens, noise.prior, sampling)
+        k = noise.decoder.shape[1]
+        made.image_embeddings = nearest(made.candidates, made.text_embedding, k)
+        made.drawings = self.draw(made.image_embeddings, tokens, noise.decoder, sampling)
+        selected = most_faithful(self.clip, made.drawings, made.image_embeddings)
+        made.selected_embedding = pick(made.image_embeddings, selected)
+        made.image32 = pick(made.drawings, selected)
+        made.image64 = self.upsample64(made.image32, noise.upsampler64, sampling)
+        made.image128 = self.upsample128(made.image64, noise.upsampler128, sampling)
+        return made
 
-    def tokenize(self, prompts: list[str]) -> Tensor:
+    def tokenize(self, prompts: str | list[str]) -> Tensor:
         """B prompts → tokens (B, T). Raises ValueError and PromptTooLong as `generate`."""
-        return self.tokenizer([clean(prompt) for prompt in prompts]).to(self.device)
+        return self.tokenizer([clean(prompt) for prompt in as_texts(prompts)]).to(self.device)
 
     @torch.no_grad()
     def imagine(
@@ -152,13 +143,8 @@ class UnCLIP:
             sampling.decoder_guidance,
             sampling.decoder_guided_above,
         )
-        states = ddim(
-            self.decoder.diffusion,
-            denoise,
-            x_T.flatten(0, 1),
-            sampling.decoder_steps,
-            clip_to_image,
-        )
+        diffusion, steps = self.decoder.diffusion, sampling.decoder_steps
+        states = ddim(diffusion, denoise, x_T.flatten(0, 1), steps, clip_to_image)
         return last(states).view_as(x_T)
 
     @torch.no_grad()
@@ -198,7 +184,7 @@ class UnCLIP:
 
 def stage_noise(seeds: list[int], stream: int) -> Noise:
     """The noise of one stage: streams 0 to 3 are prior, decoder, upsampler64 and upsampler128."""
-    return Noise([4 * seed + stream for seed in seeds])
+    return Noise([4 * int(seed) + stream for seed in seeds])
 
 
 def upsample(upsampler: Upsampler, low: Tensor, x_T: Tensor, steps: int) -> Tensor:

@@ -1,4 +1,5 @@
-"""Installing for real: the wheel carries the weights, and environment.yml's pip list installs.
+"""Installing for real: the wheel carries the weights and the emoji, and environment.yml's pip list
+installs.
 
 environment.yml is checked without conda: its pip list is installed into a fresh venv by pip, which
 is what conda does with it; its own lines are only parsed (test_dev.py).
@@ -42,8 +43,12 @@ def call(*command: str | Path, cwd: Path, **variables: str) -> str:
 def source(tmp_path_factory) -> Path:
     """A copy of what installing needs, so that building leaves nothing in the repository."""
     folder = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "constraints.txt", "environment.yml", "LICENSE", "README.md"):
+    for name in (
+        *("pyproject.toml", "setup.py", "MANIFEST.in", "constraints.txt", "environment.yml"),
+        *("LICENSE", "README.md"),
+    ):
         shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "data", folder / "data")
     skipped = shutil.ignore_patterns("__pycache__", "*.tmp")
     shutil.copytree(ROOT / "minidalle2", folder / "minidalle2", ignore=skipped)
     return folder
@@ -61,7 +66,8 @@ def test_wheel_holds_the_whole_package(source, wheel):
     packed = set(zipfile.ZipFile(wheel).namelist())
     modules = {path.relative_to(source).as_posix() for path in source.glob("minidalle2/**/*.py")}
     assert modules <= packed, f"missing in the wheel: {sorted(modules - packed)}"
-    assert not [name for name in packed if name.startswith("tests/")]
+    assert "minidalle2/py.typed" in packed
+    assert not [name for name in packed if name.startswith(("tests/", "data/"))]
 
 
 def test_wheel_holds_the_weights(wheel):
@@ -74,6 +80,30 @@ def test_wheel_holds_the_weights(wheel):
     weights = {name: size for name, size in packed.items() if name.startswith(folder)}
     assert not [name for name in weights if name.endswith("training.safetensors")]
     assert sum(weights.values()) <= LARGEST_WEIGHTS, weights
+
+
+def test_wheel_holds_the_emoji_and_their_licences(source, wheel):
+    """Everything but the programs that made the data, to the byte, and no other copy of it."""
+    packed = zipfile.ZipFile(wheel)
+    folder, data = "minidalle2/worlds/emoji/data/", source / "data" / "emoji"
+    names = {path.relative_to(data).as_posix(): path for path in data.rglob("*") if path.is_file()}
+    names = {name: path for name, path in names.items() if path.suffix != ".py"}
+    held = {name.removeprefix(folder) for name in packed.namelist() if name.startswith(folder)}
+    assert held == names.keys() and {"names.jsonl", "LICENSES/ATTRIBUTION.md"} <= held
+    for name, path in names.items():
+        assert packed.read(folder + name) == path.read_bytes(), name
+    assert sum(name.endswith("names.jsonl") for name in packed.namelist()) == 1
+
+
+READS_THE_EMOJI = """
+import torch
+from minidalle2.worlds.catalogue import definition
+from minidalle2.worlds.emoji.drawings import read_style
+from minidalle2.worlds.emoji.names import data_folder, drawings
+definition("emoji").open().training_captions(2, torch.Generator())
+assert definition("emoji").licences().is_dir() and read_style("noto")["license"]
+print(len(drawings()), data_folder())
+"""
 
 
 def test_plain_install_draws_outside_the_repository(wheel, tmp_path):
@@ -89,6 +119,8 @@ def test_plain_install_draws_outside_the_repository(wheel, tmp_path):
         PYTHONPATH=str(site),
     )
     assert Path(where.strip()) == site / "minidalle2"
+    found = call(sys.executable, "-c", READS_THE_EMOJI, cwd=work, PYTHONPATH=str(site))
+    assert found.split()[1] == str(site / "minidalle2" / "worlds" / "emoji" / "data")
     call(
         sys.executable,
         "-m",

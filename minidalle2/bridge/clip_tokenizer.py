@@ -18,7 +18,7 @@ from torch import Tensor
 
 from minidalle2.bridge.clean_text import clean, ftfy_fix_text
 from minidalle2.storage.checkpoints import CheckpointError
-from minidalle2.tokenizer import BYTES, PromptTooLong, merge
+from minidalle2.tokenizer import BYTES, PromptTooLong, as_texts, merge
 
 # 0 is also the id of "!" inside a word. This does no harm, because tokens after the end of a text
 # are never read.
@@ -104,8 +104,9 @@ class CLIPTokenizer:
             bytes(byte_of[c] for c in word).decode(errors="replace") for word in words
         ).strip()
 
-    def __call__(self, texts: list[str]) -> Tensor:
+    def __call__(self, texts: str | list[str]) -> Tensor:
         """Texts → (B, context_length) ids. Raises PromptTooLong if a text has too many tokens."""
+        texts = as_texts(texts)
         rows = [self.encode(text) for text in texts]
         for text, row in zip(texts, rows, strict=True):
             if len(row) > self.context_length - 2:
@@ -115,9 +116,11 @@ class CLIPTokenizer:
                 )
         return self._padded(rows)
 
-    def cut(self, texts: list[str]) -> Tensor:
+    def cut(self, texts: str | list[str]) -> Tensor:
         """Texts → (B, context_length) ids. The end of a text with too many tokens is cut off."""
-        return self._padded([self.encode(text)[: self.context_length - 2] for text in texts])
+        return self._padded(
+            [self.encode(text)[: self.context_length - 2] for text in as_texts(texts)]
+        )
 
     def unseen_words(self, text: str) -> list[str]:
         """Returns no words, because the training captions of published weights are not known."""

@@ -17,7 +17,7 @@ from minidalle2.storage.checkpoints import CheckpointError
 DRAWN = STAGES[2:]  # image32, image64, image128
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class PublishedDALLE2(DALLE2):
     """DALLE2 of three to five published networks. Missing upsamplers are None.
 
@@ -33,8 +33,8 @@ class PublishedDALLE2(DALLE2):
 
     def generate(
         self,
-        prompts: list[str],
-        seeds: list[int] | None = None,
+        prompts: str | list[str],
+        seeds: int | list[int] | None = None,
         sampling: Sampling | None = None,
         noise: StartingNoise | None = None,
         stop_after: str | None = None,

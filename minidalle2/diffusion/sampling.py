@@ -36,7 +36,7 @@ class Noise:
     """
 
     def __init__(self, seeds: list[int]):
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
     def __call__(self, *shape: int) -> Tensor:
         return torch.stack([torch.randn(shape, generator=g) for g in self.generators])

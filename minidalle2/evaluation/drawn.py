@@ -13,13 +13,14 @@ from minidalle2.clip import CLIP
 from minidalle2.dalle2 import DALLE2, Generation, Sampling, stages_between
 from minidalle2.evaluation.work import drawing_work
 from minidalle2.storage.progress import each, working
+from minidalle2.tokenizer import as_texts
 
 BATCH = 50
 
 
 def draw_prompts(
     dalle2: DALLE2,
-    prompts: list[str],
+    prompts: str | list[str],
     sampling: Sampling | None = None,
     image_embeddings: Tensor | None = None,
     stop_after: str = "image128",
@@ -30,6 +31,7 @@ def draw_prompts(
     `image_embeddings` are (n, E) or (n, k, E), as in `generate`; without them, the prior makes
     them. `activity` is for the progress bar.
     """
+    prompts = as_texts(prompts)
     stages = stages_between({"image_embeddings": image_embeddings}, stop_after)
     activity = activity or f"drawing {len(prompts)} pictures"
     with working(activity, drawing_work(dalle2, len(prompts), sampling, stages)):

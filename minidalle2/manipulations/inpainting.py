@@ -16,7 +16,9 @@ from minidalle2.dalle2 import DALLE2
 from minidalle2.diffusion.guidance import Denoiser
 from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.sampling import Noise, clip_to_image
-from minidalle2.manipulations.inversion import captionless
+from minidalle2.manipulations.inversion import captionless, side_of
+from minidalle2.storage.input_pictures import Pictures, as_mask, as_pictures
+from minidalle2.storage.inputs import Seeds
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Resampling:
 
 @torch.no_grad()
 def conditioned(
-    dalle2: DALLE2, images: Tensor, caption: str | None, seeds: list[int], guidance: float
+    dalle2: DALLE2, images: Pictures, caption: str | None, seeds: Seeds, guidance: float
 ) -> Denoiser:
     """The decoder with its conditions bound, for pictures (B, 3, 32, 32) and B seeds.
 
@@ -38,6 +40,7 @@ def conditioned(
     Without a caption, the condition is the z_i of the given picture. Raises ValueError for an empty
     caption, PromptTooLong for a caption with too many tokens.
     """
+    images = as_pictures(images, "images", side_of(dalle2.decoder), dalle2.device)
     guided_above = dalle2.sampling.decoder_guided_above
     if caption is None:
         z_i = dalle2.clip.encode_image(images)
@@ -68,16 +71,24 @@ def itinerary(resampling: Resampling) -> list[int]:
 def inpaint(
     diffusion: Diffusion,
     denoise: Denoiser,
-    images: Tensor,
-    known: Tensor,
+    images: Pictures,
+    known: Pictures,
     resampling: Resampling,
     noise: Noise,
 ) -> Tensor:
     """Pictures (B, C, S, S) in [-1, 1], known (B, 1, S, S) bool → inpainted (B, C, S, S).
 
     `known` is True where a picture is kept. Known pixels do not change by a single bit. `denoise`
-    has its conditions bound. `noise` has B seeds.
+    has its conditions bound. `noise` has B seeds. Pictures and masks may have another form, too
+    (storage/input_pictures.py). Raises ValueError if the mask does not fit the pictures.
     """
+    images = as_pictures(images, "images")
+    known = as_mask(known, "known", images.device)
+    if len(known) not in (1, len(images)) or known.shape[2:] != images.shape[2:]:
+        raise ValueError(
+            f"the mask has the shape {tuple(known.shape)} for pictures of {tuple(images.shape)}; "
+            "it needs the same size, and one row or as many rows as there are pictures"
+        )
     timesteps = diffusion.timesteps(resampling.steps).flip(0)  # ascending
     alpha_bar = [1.0, *diffusion.schedule.alpha_bar[timesteps].tolist()]  # for each level
     levels = itinerary(resampling)

@@ -11,17 +11,22 @@ from torch import Tensor
 
 from minidalle2.decoder import Decoder
 from minidalle2.manipulations.inversion import Latents, Walk, decode
+from minidalle2.storage.inputs import Numbers, as_floats, same_width
 
 
-def slerp(a: Tensor, b: Tensor, theta: Tensor | float) -> Tensor:
+def slerp(a: Numbers, b: Numbers, theta: Numbers | float) -> Tensor:
     """Spherical interpolation: unit vectors (…, E), theta → (…, E), unit length.
 
     theta 0 gives a, theta 1 gives b. It must broadcast to (…, 1). The result is
     cos φ · a + sin φ · (the tangent at a that points to b), where φ is theta times the angle
     between a and b. Unlike the usual quotient of sines, this is also correct if a and b are
     parallel. Opposite vectors have no unique great circle between them. For them a fixed great
-    circle is used.
+    circle is used. Vectors may also be NumPy arrays or lists. Raises ValueError for NaN, and for
+    vectors of different widths.
     """
+    a = as_floats(a, "a")
+    b = same_width(as_floats(b, "b", a.device), a, "b")
+    theta = theta if isinstance(theta, float) else as_floats(theta, "theta", a.device)
     along = (a * b).sum(-1, keepdim=True)
     across = b - along * a
     length = across.norm(dim=-1, keepdim=True)
@@ -46,6 +51,8 @@ def slerp_noise(a: Tensor, b: Tensor, theta: Tensor) -> Tensor:
     would be inside this sphere, where the decoder was never trained. Therefore the direction is
     interpolated along the great circle, and the length linearly.
     """
+    a = as_floats(a, "a")
+    b, theta = as_floats(b, "b", a.device), as_floats(theta, "theta", a.device).to(a)
     flat_a, flat_b, share = a.flatten(1), b.flatten(1), theta[:, None]
     length = torch.lerp(flat_a.norm(dim=1), flat_b.norm(dim=1), theta)[:, None]
     direction = slerp(F.normalize(flat_a, dim=1), F.normalize(flat_b, dim=1), share)
@@ -57,6 +64,7 @@ def between(a: Latents, b: Latents, theta: Tensor, x_T: Tensor | None = None) ->
 
     If x_T (B, 3, S, S) is given, it is used and not interpolated.
     """
+    theta = as_floats(theta, "theta", a.z_i.device)
     z_i = slerp(a.z_i, b.z_i, theta[:, None])
     return Latents(z_i, slerp_noise(a.x_T, b.x_T, theta) if x_T is None else x_T)
 
@@ -72,5 +80,5 @@ def interpolate(
     if frames < 2:
         raise ValueError(f"{frames} frames are too few; 2 (the two ends) or more would work")
     theta = torch.linspace(0, 1, frames, device=a.z_i.device)
-    fixed = None if x_T is None else x_T.expand(frames, -1, -1, -1)
+    fixed = None if x_T is None else as_floats(x_T, "x_T").expand(frames, -1, -1, -1)
     return decode(decoder, between(a, b, theta, fixed), walk)

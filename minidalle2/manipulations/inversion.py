@@ -19,6 +19,8 @@ from minidalle2.decoder import Decoder
 from minidalle2.diffusion.guidance import Denoiser
 from minidalle2.diffusion.process import Diffusion
 from minidalle2.diffusion.sampling import Noise, State, ddim, last
+from minidalle2.storage.input_pictures import Pictures, as_pictures
+from minidalle2.storage.inputs import Seeds, as_embeddings, as_floats, as_seeds, device_of
 from minidalle2.tokenizer import END, START
 from minidalle2.unclip import stage_noise
 
@@ -33,15 +35,21 @@ class Walk:
     guided_above: float = 0.0  # share of T below which there is no guidance
 
 
-@dataclass
+@dataclass(eq=False)
 class Latents:
-    """The latents of B pictures."""
+    """The latents of B pictures. Numbers of any kind become tensors (storage/inputs.py)."""
 
     z_i: Tensor  # (B, E), unit length
     x_T: Tensor  # (B, 3, 32, 32)
 
+    def __post_init__(self):
+        self.z_i, self.x_T = as_floats(self.z_i, "z_i"), as_floats(self.x_T, "x_T")
+
     def __len__(self) -> int:
         return len(self.z_i)
+
+    def __repr__(self) -> str:
+        return f"Latents(z_i {tuple(self.z_i.shape)}, x_T {tuple(self.x_T.shape)})"
 
     def __getitem__(self, index: slice | Tensor | list[int]) -> "Latents":
         """The latents of some of the pictures. The index must keep the batch dimension."""
@@ -54,8 +62,13 @@ class Latents:
 
 
 @torch.no_grad()
-def invert(clip: CLIP, decoder: Decoder, images: Tensor, walk: Walk) -> Latents:
-    """Pictures (B, 3, 32, 32) in [-1, 1], on the device of the networks → their latents."""
+def invert(clip: CLIP, decoder: Decoder, images: Pictures, walk: Walk) -> Latents:
+    """Pictures (B, 3, 32, 32) in [-1, 1] → their latents, on the device of the networks.
+
+    Pictures may have another form, too (storage/input_pictures.py). Raises ValueError for pictures
+    of another size.
+    """
+    images = as_pictures(images, "images", side_of(decoder), device_of(decoder))
     z_i = clip.encode_image(images)
     denoise = captionless(decoder, z_i, walk.guidance, walk.guided_above)
     states = ddim_inversion(decoder.diffusion, denoise, images, walk.steps, walk.refinements)
@@ -70,8 +83,10 @@ def decode(
 
     With eta 0 the result is a reconstruction of the picture that was inverted. With a larger eta,
     and `noise` of B seeds, it is a similar picture. Only the finished picture is clipped. Clipped
-    estimates of x0 would not be those of the inversion.
+    estimates of x0 would not be those of the inversion. Raises ValueError for latents that do not
+    fit.
     """
+    latents = as_latents(decoder, latents)
     denoise = captionless(decoder, latents.z_i, walk.guidance, walk.guided_above)
     states = ddim(decoder.diffusion, denoise, latents.x_T, walk.steps, eta=eta, noise=noise)
     return last(states).clamp(-1, 1)
@@ -102,9 +117,12 @@ def ddim_inversion(
         x, here = x_next, there
 
 
-def decoder_noise(seeds: list[int]) -> Noise:
-    """The decoder's stream of random numbers of each seed, the same as in `generate`."""
-    return stage_noise(seeds, 1)
+def decoder_noise(seeds: Seeds) -> Noise:
+    """The decoder's stream of random numbers of each seed, the same as in `generate`.
+
+    Raises ValueError for a seed that is not a whole number.
+    """
+    return stage_noise(as_seeds(seeds), 1)
 
 
 def captionless(
@@ -118,8 +136,32 @@ def captionless(
     return decoder.denoiser(z_i, tokens, guidance, guided_above)
 
 
-def psnr(images: Tensor, others: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of each picture: (B, 3, S, S) twice, in [-1, 1] → (B,)."""
+def as_latents(decoder: Decoder, latents: Latents) -> Latents:
+    """The latents on the device of the decoder. Raises ValueError if they do not fit it."""
+    config, device = getattr(decoder, "config", None), device_of(decoder)
+    z_i = as_embeddings(latents.z_i, "z_i", getattr(config, "clip_embedding", None), device)
+    x_T = as_floats(latents.x_T, "x_T", device).float()
+    x_T = x_T[None] if x_T.ndim == 3 else x_T
+    if z_i.ndim != 2 or x_T.ndim != 4 or len(x_T) not in (1, len(z_i)):
+        raise ValueError(
+            f"the latents have z_i {tuple(z_i.shape)} and x_T {tuple(x_T.shape)}; (B, E) and "
+            "(B, 3, S, S) would work"
+        )
+    return Latents(z_i, x_T if len(x_T) == len(z_i) else x_T.expand(len(z_i), -1, -1, -1))
+
+
+def side_of(decoder: Decoder) -> int | None:
+    """The side of the decoder's pictures in pixels; None for a decoder without a config."""
+    return getattr(getattr(decoder, "config", None), "image_size", None)
+
+
+def psnr(images: Pictures, others: Pictures) -> Tensor:
+    """Peak signal-to-noise ratio in dB of each picture: (B, 3, S, S) twice, in [-1, 1] → (B,).
+
+    Pictures may have another form, too (storage/input_pictures.py).
+    """
+    images = as_pictures(images, "images")
+    others = as_pictures(others, "others", images.shape[-1], images.device)
     error = ((images - others) / 2).square().flatten(1).mean(1)  # for pixels in [0, 1]
     return -10 * error.clamp(min=1e-12).log10()
 

@@ -15,14 +15,17 @@ from minidalle2.clip import CLIP
 from minidalle2.decoder import Decoder
 from minidalle2.manipulations.interpolation import slerp
 from minidalle2.manipulations.inversion import Latents, Walk, decode
-from minidalle2.tokenizer import Tokenizer, clean
+from minidalle2.storage.inputs import Numbers, as_embeddings, as_floats
+from minidalle2.tokenizer import Tokenizer, as_texts, clean
 
 LARGEST = 0.5  # the paper's largest theta is between 0.25 and 0.5
 
 
 @torch.no_grad()
-def direction(clip: CLIP, tokenizer: Tokenizer, old: list[str], new: list[str]) -> Tensor:
-    """B old captions and B new captions → z_d (B, E), unit length.
+def direction(
+    clip: CLIP, tokenizer: Tokenizer, old: str | list[str], new: str | list[str]
+) -> Tensor:
+    """B old captions and B new captions (or one string each) → z_d (B, E), unit length.
 
     Raises ValueError if a caption is empty, or if an old and its new caption are equal. Raises
     PromptTooLong if a caption has too many tokens.
@@ -33,7 +36,11 @@ def direction(clip: CLIP, tokenizer: Tokenizer, old: list[str], new: list[str]) 
 
 @torch.no_grad()
 def fitting_theta(
-    clip: CLIP, tokenizer: Tokenizer, z_i: Tensor, old: list[str], new: list[str]
+    clip: CLIP,
+    tokenizer: Tokenizer,
+    z_i: Tensor,
+    old: str | list[str],
+    new: str | list[str],
 ) -> Tensor:
     """z_i (B, E), B old and B new captions (or 1 of each for all) → theta (B, 1), at most LARGEST.
 
@@ -43,6 +50,7 @@ def fitting_theta(
     errors of `direction`.
     """
     z_old, z_new = _embed(clip, tokenizer, old, new)
+    z_i = as_embeddings(z_i, "z_i", z_old.shape[-1], z_old.device)
     z_d = F.normalize(z_new - z_old, dim=-1)
     share = angle(z_old, z_new) / angle(z_i, z_d)
     return share.clamp(max=LARGEST)[:, None]
@@ -57,9 +65,15 @@ def angle(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _embed(
-    clip: CLIP, tokenizer: Tokenizer, old: list[str], new: list[str]
+    clip: CLIP, tokenizer: Tokenizer, old: str | list[str], new: str | list[str]
 ) -> tuple[Tensor, Tensor]:
     """The embeddings z_t0, z_t (B, E) of old and new captions. Raises the errors of `direction`."""
+    old, new = as_texts(old), as_texts(new)
+    if len(old) != len(new):
+        raise ValueError(
+            f"there are {len(old)} old captions and {len(new)} new ones; give one new caption for "
+            "each old caption"
+        )
     for a, b in zip(old, new, strict=True):
         if clean(a) == clean(b):
             raise ValueError(
@@ -71,12 +85,13 @@ def _embed(
     return clip.encode_text(tokenizer(captions).to(device)).chunk(2)
 
 
-def turn(z_i: Tensor, z_d: Tensor, theta: Tensor | float) -> Tensor:
+def turn(z_i: Numbers, z_d: Numbers, theta: Numbers | float) -> Tensor:
     """z_i (B, E), z_d (B, E), both unit length → rotated z_i (B, E), unit length.
 
     theta must broadcast to (B, 1). 0 changes nothing. Raises ValueError if theta is not between 0
     and LARGEST.
     """
+    z_i = as_floats(z_i, "z_i")
     theta = torch.as_tensor(theta, device=z_i.device)
     if not ((theta >= 0) & (theta <= LARGEST)).all():
         raise ValueError(f"theta {theta.max():g} is out of range; 0 to {LARGEST} would work")

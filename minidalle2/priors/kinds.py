@@ -1,8 +1,8 @@
 """The priors that can take the place of the diffusion prior, and how each of them is trained.
 
-To add a prior, write its file, add it to PRIORS here, and add its name to PRIORS in
+To add a prior to the package, write its file, add it to PRIORS here, and add its name to PRIORS in
 commands/arguments.py. It then has a training stage, and `draw --prior`, the release and the
-comparison of priors can use it.
+comparison of priors can use it. docs/extend.md uses a prior without changing the package.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,11 @@ def untrained(model_class: type) -> Callable[[Any, Tensor, Tensor], Any]:
 
 @dataclass(frozen=True)
 class PriorKind:
-    """A kind of prior: its training stage, classes and loss."""
+    """A kind of prior: its training stage, classes and loss.
+
+    The model is an AnyPrior (unclip.py). To be saved it also needs `config`, the dataclass that it
+    was made from.
+    """
 
     stage: str  # of `train`, and the name of its checkpoint folder
     config: type  # a dataclass with clip_embedding, perhaps with vocab_size and context_length
@@ -74,8 +78,10 @@ PRIORS = {
 }
 
 
-def kind_of(name: str) -> PriorKind:
-    """The kind of prior with this name. Raises ValueError for an unknown name."""
+def kind_of(name: str | PriorKind) -> PriorKind:
+    """The kind of prior with this name, or the given kind. Raises ValueError for other names."""
+    if isinstance(name, PriorKind):
+        return name
     if name not in PRIORS:
         raise ValueError(f"there is no {name} prior; the priors are {', '.join(PRIORS)}")
     return PRIORS[name]

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised. Its updates have the same root mean square as AdamW's."""
 
-    def __init__(self, params: list[nn.Parameter], lr: float, momentum=0.95, weight_decay=0.0):
+    def __init__(
+        self,
+        params: list[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""All worlds. To add a world, write its folder and add it here.
+"""All worlds. To add a world, write its folder and add it to WORLDS.
 
 The worlds are imported inside the functions. So it is fast to import this module, and opening one
 world does not import the others.
@@ -6,6 +6,7 @@ world does not import the others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,21 +19,28 @@ if TYPE_CHECKING:
     from minidalle2.training.world import World
     from minidalle2.worlds.definition import Definition
 
-WORLDS = ("shapes", "emoji")
+
+def _shapes() -> Definition:
+    from minidalle2.worlds.shapes.definition import SHAPES
+
+    return SHAPES
+
+
+def _emoji() -> Definition:
+    from minidalle2.worlds.emoji.definition import EMOJI
+
+    return EMOJI
+
+
+WORLDS: dict[str, Callable[[], Definition]] = {"shapes": _shapes, "emoji": _emoji}
 
 
 def definition(name: str) -> Definition:
     """Returns the definition of a world. Raises ValueError for other names, such as a user's
     folder.
     """
-    if name == "shapes":
-        from minidalle2.worlds.shapes.definition import SHAPES
-
-        return SHAPES
-    if name == "emoji":
-        from minidalle2.worlds.emoji.definition import EMOJI
-
-        return EMOJI
+    if name in WORLDS:
+        return WORLDS[name]()
     raise ValueError(
         f"the world {label_of(name)} can't be evaluated or exported, because it has pictures and "
         "captions only, but no judge and no ground truth; --world "

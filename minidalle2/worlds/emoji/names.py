@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minidalle2.worlds.emoji.words import STYLES
 
@@ -33,14 +33,19 @@ class Drawing(NamedTuple):
 
 
 def data_folder() -> Path:
-    """The folder data/emoji of the repository. Raises ValueError if it is missing."""
-    folder = Path(__file__).resolve().parents[3] / "data" / "emoji"
-    if not (folder / "names.jsonl").exists():
-        raise ValueError(
-            f"the emoji world's data is not at {folder}; the data is part of the repository, so "
-            "run from a clone of it (pip install -e .)"
-        )
-    return folder
+    """The folder of the emoji: beside this file in a wheel (setup.py), or data/emoji of a clone.
+
+    Raises ValueError if both are missing.
+    """
+    here = Path(__file__).resolve()
+    folders = (here.parent / "data", here.parents[3] / "data" / "emoji")
+    for folder in folders:
+        if (folder / "names.jsonl").exists():
+            return folder
+    raise ValueError(
+        f"the emoji world's data is not at {folders[0]} or {folders[1]}; install a wheel again, or "
+        "run from a clone of the repository (pip install -e .)"
+    )
 
 
 def licences() -> Path:
@@ -48,7 +53,7 @@ def licences() -> Path:
     return data_folder() / "LICENSES"
 
 
-def read_json(name: str):
+def read_json(name: str) -> Any:
     """The content of a JSON file in the data folder."""
     return json.loads((data_folder() / name).read_text(encoding="utf-8"))
 
