@@ -67,11 +67,7 @@ class Tokenizer:
 
     @classmethod
     def train(
-        cls,
-        texts: list[str],
-        vocab_size: int = 512,
-        context_length: int = 64,
-        progress: Callable = iter,
+        cls, texts: list[str], vocab_size: int = 512, context_length: int = 64, bar: Callable = iter
     ) -> "Tokenizer":
         """Learns merges until there are `vocab_size` ids or no pair occurs twice."""
         texts = as_texts(texts)
@@ -80,7 +76,7 @@ class Tokenizer:
         counts = Counter(piece for text in texts for piece in PIECES.findall(text.encode()))
         pieces = [([tokenizer._id_of_byte[b] for b in piece], n) for piece, n in counts.items()]
         merges: list[Pair] = []
-        for new_id in progress(range(SPECIAL + 256, vocab_size)):  # `progress` may show a bar
+        for new_id in bar(range(SPECIAL + 256, vocab_size)):  # `bar` may show the progress
             pair_counts: Counter[Pair] = Counter()
             for ids, n in pieces:
                 for pair in zip(ids, ids[1:], strict=False):

@@ -13,16 +13,13 @@ from PIL import Image, ImageShow
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from minidalle2.storage.file_names import file_of
+from minidalle2.storage.ours import is_ours, marked
 from minidalle2.storage.pictures import labelled_grid, to_pillow, to_uint8
 from minidalle2.unclip import Generation
 
 COLUMNS = 8  # most pictures side by side
-OWN_NAME = re.compile(r"\d{4,}(_.+)?\.png")
-NO_NAME = re.compile(
-    r"(?:[^A-Za-z0-9\u0080-\U0010ffff]|\s)+"
-)  # ASCII signs, and spaces of any script
-SOFTWARE = "minidalle2"  # in the PNGs of `save`, which it may therefore replace
-NAME_LENGTH = 40  # most letters of a prompt in a file name
+OWN_NAME = re.compile(r"\d{4,}_.+\.png")
 SHORT = Repr()
 SHORT.maxlist, SHORT.maxstring = 3, 60
 
@@ -65,7 +62,7 @@ class Result(Generation):
             remove_own(folder)
             paths = []
             for i, (prompt, picture) in enumerate(zip(self.prompts, pictures, strict=True)):
-                paths.append(folder / file_name(i, prompt))
+                paths.append(folder / file_of(i, as_utf8(prompt)))
                 to_pillow(picture).save(paths[-1], pnginfo=about(prompt))
         except OSError as error:
             raise ValueError(f"can't write to {folder} ({error.strerror or error})") from error
@@ -104,12 +101,6 @@ class Result(Generation):
         return f"{type(self).__name__}({', '.join(made)})"
 
 
-def file_name(i: int, prompt: str) -> str:
-    """3, '红苹果, large' → '0003_红苹果_large.png'."""
-    words = NO_NAME.sub("_", as_utf8(prompt)).strip("_")[:NAME_LENGTH].rstrip("_")
-    return f"{i:04d}_{words}.png" if words else f"{i:04d}.png"
-
-
 def as_utf8(text: str) -> str:
     """Without halves of characters, which a shell can pass and a file cannot hold."""
     return text.encode("utf-8", "ignore").decode()
@@ -117,9 +108,8 @@ def as_utf8(text: str) -> str:
 
 def about(prompt: str) -> PngInfo:
     """The texts in a PNG: the prompt, and that `save` wrote the file."""
-    texts = PngInfo()
+    texts = marked()
     texts.add_itxt("Description", as_utf8(prompt))
-    texts.add_itxt("Software", SOFTWARE)
     return texts
 
 
@@ -129,7 +119,7 @@ def remove_own(folder: Path) -> None:
     Raises ValueError if there are other PNGs, before anything is deleted.
     """
     pngs = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
-    other = [path.name for path in pngs if not is_own(path)]
+    other = [path.name for path in pngs if not (OWN_NAME.fullmatch(path.name) and is_ours(path))]
     if other:
         more = f" and {len(other) - 1} more" if len(other) > 1 else ""
         raise ValueError(
@@ -138,14 +128,3 @@ def remove_own(folder: Path) -> None:
         )
     for path in pngs:
         path.unlink()
-
-
-def is_own(path: Path) -> bool:
-    """Whether `save` wrote this file."""
-    if not OWN_NAME.fullmatch(path.name):
-        return False
-    try:
-        with Image.open(path) as image:
-            return image.info.get("Software") == SOFTWARE
-    except Exception:  # a broken file makes Pillow raise many kinds of errors
-        return False

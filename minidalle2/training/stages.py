@@ -119,8 +119,8 @@ def make_tokenizer(world: World, folder: Path) -> None:
 def train_tokenizer(world: World) -> Tokenizer:
     with doing("reading captions"):
         captions = world.training_captions(CAPTIONS, torch.Generator().manual_seed(0))
-    progress = partial(each, activity="learning tokens")
-    return Tokenizer.train(captions, world.sizes.vocabulary, progress=progress)
+    bar = partial(each, activity="learning tokens")
+    return Tokenizer.train(captions, world.sizes.vocabulary, bar=bar)
 
 
 def planned_recipe(world: World, profile: str, stage: str, minutes: float | None) -> Recipe:
