@@ -93,7 +93,9 @@ def test_a_prior_needs_no_more_than_the_protocol(tiny_dalle2, few_steps, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "wrong", [lambda z: z[:, :, :3], lambda z: z[:, 0], lambda z: z * torch.nan], ids=str
+    "wrong",
+    [lambda z: z[:, :, :3], lambda z: z[:, 0], lambda z: z * torch.nan],
+    ids=["another width", "no candidates", "NaN"],
 )
 def test_a_prior_that_returns_something_else_is_one_sentence(tiny_dalle2, few_steps, wrong):
     class Wrong(NoConfig):
