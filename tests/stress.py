@@ -165,9 +165,11 @@ def pictures(minutes: float, most: int) -> str:
             prompts = [
                 f"a red circle {drawn + i} {chr(0x4E00 + drawn % 9000)}" for i in range(CHUNK)
             ]
-            jobs = [draw.Job("picture.png", p, drawn + i) for i, p in enumerate(prompts)]
+            jobs = [draw.Job(f"{i:04d}_picture.png", p, drawn + i) for i, p in enumerate(prompts)]
             made = draw.pictures(dalle2, jobs, sampling, {"size": 32})
-            drawn += len(write_pictures(Path(name), made))
+            folder = Path(name) / str(drawn)
+            folder.mkdir()
+            drawn += len(write_pictures(folder, made))
             warm = peak() if drawn <= min(WARM_UP, most // 2) else warm
     return f"{drawn:,} pictures: at most {warm:.0f} MB at the start, {peak():.0f} MB at the end"
 

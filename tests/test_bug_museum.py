@@ -37,8 +37,8 @@ BUGS = {
     3: (
         "test_export.py::test_png_round_trip_is_exact",
         "storage/pictures.py",
-        "from_pillow(rgb) / 127.5 - 1",
-        "from_pillow(rgb) / 255",
+        "from_pillow(read(path, whole)) / 127.5 - 1",
+        "from_pillow(read(path, whole)) / 255",
     ),
     4: (
         "test_clip.py::test_text_is_read_at_its_end",
@@ -157,7 +157,12 @@ def with_bugs(copy: Path, numbers: tuple[int, ...]) -> Path:
         ignore=shutil.ignore_patterns("weights", "*pycache*"),
     )
     (copy / "tests").mkdir()
-    for name in {"conftest.py", "tiny_model.py", *(BUGS[n][0].split("::")[0] for n in numbers)}:
+    for name in {
+        "conftest.py",
+        "recorded_bars.py",
+        "tiny_model.py",
+        *(BUGS[n][0].split("::")[0] for n in numbers),
+    }:
         shutil.copy(ROOT / "tests" / name, copy / "tests")
     for number in numbers:
         _, file, line, bug = BUGS[number]

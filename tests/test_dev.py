@@ -214,7 +214,8 @@ def test_commands(sandbox, capsys):
     assert last_command(sandbox, "demo") == draw + dev.PROMPTS
     assert "What next" in capsys.readouterr().out
     assert last_command(sandbox, "demo", "a ring", "-n", "2") == [*draw, "a ring", "-n", "2"]
-    pytest_two = ["pytest", "-n", "2", "--dist", "loadfile", "--max-worker-restart", "1"]
+    pytest_two = ["pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    pytest_two += ["--max-worker-restart", "1"]
     assert last_command(sandbox, "test", "-k", "clip") == [*pytest_two, "-k", "clip"]
     first = os.path.join("notebooks", "00_the_whole_machine.ipynb")
     assert (ROOT / first).is_file()

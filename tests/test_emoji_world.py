@@ -469,7 +469,7 @@ def test_export_follows_the_imagefolder_convention(tmp_path):
         true += corners_are(picture, BACKGROUNDS[row["background"]][1])
     assert true >= 69
     first = (tmp_path / "000003.png").read_bytes()
-    assert list(export("pairs", 10, 32, 0, tmp_path)) == [10]
-    assert (tmp_path / "000003.png").read_bytes() == first and len(
-        list(tmp_path.glob("*.png"))
-    ) == 10
+    fewer = tmp_path / "fewer"
+    fewer.mkdir()
+    assert list(export("pairs", 10, 32, 0, fewer)) == [10]
+    assert (fewer / "000003.png").read_bytes() == first and len(list(fewer.glob("*.png"))) == 10

@@ -34,7 +34,7 @@ SHAPES = WEIGHTS / "shapes"
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "results.json"
 CPU = torch.device("cpu")
-PROMPTS = 24  # of each row with eight drawings of a prompt
+PROMPTS = 12  # of each row with eight drawings of a prompt; all rows together decide
 ROWS = ("one object", "two objects", "held-out combinations", "held-out pairs, two objects")
 
 

@@ -84,7 +84,7 @@ def earlier_export(folder: Path) -> list[Path]:
 
 
 def listed(path: Path, key: str, pattern: re.Pattern) -> list[str]:
-    """The file names in a manifest, [] if there is none or if it is empty.
+    """The file names in a manifest, each once; [] if there is none or if it is empty.
 
     Raises ValueError if a line has no such name. Then minidalle2 did not write the manifest.
     """
@@ -94,7 +94,7 @@ def listed(path: Path, key: str, pattern: re.Pattern) -> list[str]:
     try:
         names = [json.loads(line)[key] for line in lines]
         if names and not rest and all(pattern.fullmatch(name) for name in names):
-            return names
+            return list(dict.fromkeys(names))
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         pass  # the same message
     raise ValueError(
