@@ -62,6 +62,11 @@ def test_names_suggests_the_nearest(capsys):
         ("an emoji in noto style", ""),
         ("螃蟹的表情", "螃蟹"),
         ("a photo of a cat", "cat"),
+        ("a flat shoe", "flat shoe"),
+        ("a noto drawing of a stuffed flatbread", "stuffed flatbread"),
+        ("one o'clock", "one o'clock"),
+        ("a button (blood type)", "a button (blood type)"),
+        ("两颗心", "两颗心"),
     ],
 )
 def test_the_thing_of_a_prompt(prompt, thing):

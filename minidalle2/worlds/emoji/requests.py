@@ -19,6 +19,7 @@ IN_NAME, IN_KEYWORDS, WORD_IS_KEYWORD, THING_IS_KEYWORD = 1.0, 0.5, 0.5, 1.0  # 
 
 _STYLES, _COLOURS = "|".join(STYLES), "|".join(BACKGROUNDS)
 _COLOURS_ZH = "|".join(zh for zh, _ in BACKGROUNDS.values())
+ARTICLE = re.compile(r"^(an?|the|some|one) ")
 # What a caption says besides the thing (captions.py), and other ways in which users say this.
 BESIDES = tuple(
     re.compile(pattern)
@@ -26,10 +27,10 @@ BESIDES = tuple(
         rf"(,| on an?| with an?| in front of an?)? ({_COLOURS}) background$",
         rf"[，,]? ?({_COLOURS_ZH})背景(上的)?",
         rf",? ?(in )?((a|the) )?\b({_STYLES}) style\b",
-        rf"[，,]? ?({_STYLES}) ?(风格)?的?",
+        rf"[，,]? ?(?<![a-z])({_STYLES})(?![a-z]) ?(风格)?的?",
         r"^(an? )?(emoji|drawing|picture|icon|photo) of ",
         r"的?(表情符号|表情)$|^(an? )?emoji$",
-        r"^(an?|the|some|one) ",
+        ARTICLE.pattern,
         r"^[一两](只|个|张|朵|条|辆|颗|头|杯|棵)",
     )
 )
@@ -62,8 +63,16 @@ def thing_of(prompt: str) -> str:
     """'a noto drawing of a crab on a red background' → 'crab'; '' for a prompt without a thing."""
     thing = " ".join(prompt.lower().split()).strip(".。!！ ")
     for pattern in BESIDES:
+        if name := name_in(thing):  # "flat shoe" is a name, although flat is a style
+            return name
         thing = pattern.sub(" ", thing).strip(" ,，")
     return " ".join(thing.split())
+
+
+def name_in(thing: str) -> str:
+    """The thing, perhaps without its article, if it is a name of the world; else ''."""
+    texts = (thing, ARTICLE.sub("", thing))
+    return next((text for text in texts if singular(text) in by_name()), "")
 
 
 def is_unknown(thing: str) -> bool:
