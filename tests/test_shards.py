@@ -254,7 +254,7 @@ def test_a_damaged_header_costs_one_sample(shards, opened, where):
     with tarfile.open(path) as tar:
         start = tar.getmembers()[41].offset  # the caption of the twenty-first sample
     data = bytearray(path.read_bytes())
-    data[start + where] ^= 255
+    data[start + where] = ord("8") if where == 150 else data[start + where] ^ 255  # 8 is not octal
     path.write_bytes(data)
     world = opened(shards)
     assert sum(world._index.count(split) for split in ("train", "held_out")) == 119

@@ -99,7 +99,8 @@ def _damaged_header(file: BinaryIO, offset: int) -> int:
         block = file.read(BLOCKSIZE)
         stored = block[CHECKSUM]
         digits = stored.strip(b"\0 ")
-        right = digits.isdigit() and int(digits, 8) == sum(block) - sum(stored) + 8 * ord(" ")
+        octal = digits and not digits.strip(b"01234567")
+        right = octal and int(digits, 8) == sum(block) - sum(stored) + 8 * ord(" ")
         if len(block) == BLOCKSIZE and not right:
             return offset
         header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
