@@ -172,7 +172,9 @@ def test_seeds_of_any_kind(given):
     assert seed == 5 and type(seed) is int
 
 
-@pytest.mark.parametrize("given", [0.5, "5", ["5"], [None], np.array([0.5]), torch.tensor([1.0])])
+@pytest.mark.parametrize(
+    "given", [0.5, "5", ["5"], [None], np.array([0.5]), torch.tensor([1.0]), np.array(0.5)]
+)
 def test_what_is_not_a_seed(given):
     with pytest.raises(ValueError, match="the seed .* is not a whole number"):
         as_seeds(given)
@@ -234,6 +236,7 @@ def test_one_picture_and_grey():
         (BYTES > 9, "True and False, but pixels are numbers"),
         (torch.zeros(2, 5, 8, 8), "5 colours for each pixel; 3 of RGB"),
         (torch.zeros(2, 4, 8, 8), "transparency in fractional numbers"),
+        (torch.full((3, 8, 8), 300, dtype=torch.uint16), "whole numbers from 300 to 300"),
         (torch.zeros(8), r"the shape \(8,\)"),
         (torch.zeros(0, 3, 8, 8), r"the shape \(0, 3, 8, 8\)"),
         ([], "images has the shape"),
@@ -249,7 +252,10 @@ def test_pictures_that_cannot_be_used(given, said):
 def test_pixels_from_0_to_1_are_said():
     with pytest.warns(UserWarning, match="all pixels of images are between 0 and 1, but black"):
         as_pictures(BYTES.permute(0, 3, 1, 2) / 255, "images", 8)
-    as_pictures(torch.ones(1, 3, 8, 8), "images", 8)  # white
+    pale = torch.ones(1, 3, 8, 8)
+    as_pictures(pale, "images", 8)  # white
+    pale[:, 0, :4] = 0.4  # light blue on white: no pixel is black in either range
+    as_pictures(pale, "images", 8)
 
 
 # Generation
@@ -375,6 +381,8 @@ def test_masks_of_any_kind():
         assert torch.equal(as_mask(mask, "known"), known)
     with pytest.raises(ValueError, match="known has values between 0 and 255"):
         as_mask(torch.tensor([[0, 128, 255]]), "known")
+    with pytest.raises(ValueError, match=r"known has the shape \(1, 1, 0, 0\)"):
+        as_mask(torch.zeros(1, 1, 0, 0), "known")
     diffusion = Diffusion(Schedule(cosine_betas(100)), "x0")
     half, noise = lambda x, t: 0.5 * x, [4, 5]  # noqa: E731
     expected = inpaint(diffusion, half, RIGHT, known, Resampling(3, 1, 1), Noise(noise))

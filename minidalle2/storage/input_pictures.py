@@ -18,6 +18,7 @@ from minidalle2.storage.inputs import Numbers, as_floats, as_tensor
 
 Pictures = Numbers | Image.Image
 CHANNELS = (1, 3, 4)
+DARK = 0.05  # pixels from 0 to 1 have a black or nearly black one; in [-1, 1] this is mid-grey
 FARTHEST = 10  # fractional pixels beyond this are no noisy pixels in [-1, 1], but another range
 
 
@@ -55,7 +56,7 @@ def as_mask(value: Any, name: str, device: torch.device | None = None) -> Tensor
     mask = as_tensor(value, name)
     mask = mask[None] if mask.ndim == 2 else mask
     mask = mask[:, None] if mask.ndim == 3 else mask
-    if mask.ndim != 4 or mask.shape[1] != 1:
+    if mask.ndim != 4 or mask.shape[1] != 1 or not mask.numel():
         raise ValueError(f"{name} has the shape {tuple(mask.shape)}; (B, 1, S, S) would work")
     if mask.dtype != torch.bool:
         numbers = as_floats(mask, name)
@@ -75,6 +76,7 @@ def _batch(value: Any, name: str) -> Tensor:
         raise ValueError(f"{name} has True and False, but pixels are numbers")
     if pixels.is_floating_point() or pixels.is_complex():
         return _checked_range(_coloured(as_floats(pixels, name).float(), name), name)
+    pixels = pixels.long()  # torch cannot compare all types of whole numbers
     if pixels.min() < 0 or pixels.max() > 255:
         raise ValueError(
             f"{name} has whole numbers from {pixels.min()} to {pixels.max()}; whole numbers must "
@@ -127,7 +129,7 @@ def _checked_range(pixels: Tensor, name: str) -> Tensor:
             f"{name} has fractional pixels from {low:g} to {high:g}; fractional pixels must be in "
             "[-1, 1], and pixels from 0 to 255 must be whole numbers (uint8)"
         )
-    if 0 <= low <= high - 0.5 <= 0.5:  # a pale picture has no such large range
+    if 0 <= low <= DARK and 0.5 <= high <= 1:  # the pixels of a pale picture are above DARK
         warnings.warn(
             f"all pixels of {name} are between 0 and 1, but black is -1; 2 * pixels - 1 would "
             "convert pixels from 0 to 1",

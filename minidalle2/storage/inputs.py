@@ -129,14 +129,15 @@ def as_seeds(seeds: Any) -> list[int]:
     try:
         parts = [index(seeds)]
     except TypeError:
-        parts = list(seeds) if isinstance(seeds, Iterable) else [seeds]
+        several = isinstance(seeds, Iterable) and getattr(seeds, "ndim", 1)
+        parts = list(seeds) if several else [seeds]
     for i, seed in enumerate(parts):
         try:
             parts[i] = index(seed)
         except TypeError as error:
             raise ValueError(f"the seed {seed!r} is not a whole number") from error
         if parts[i] not in SEEDS:
-            raise ValueError(f"the seed {parts[i]} is out of range; below 2**62 would work")
+            raise ValueError(f"the seed {parts[i]} is out of range; -2**61 to 2**62 - 1 would work")
     return parts
 
 
