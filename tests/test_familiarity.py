@@ -1,6 +1,7 @@
 """How far a picture is from the training pictures: measure, threshold, and what commands say."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.commands import familiarity
 from minidalle2.commands.cli import main
 from minidalle2.commands.familiarity import FILE, comparison, load_threshold, write_threshold
+from minidalle2.commands.options import weights_of
 from minidalle2.commands.release import release
 from minidalle2.dalle2 import WEIGHTS
 from minidalle2.decoder import Decoder, DecoderConfig
@@ -130,3 +132,8 @@ def test_the_wheel_has_the_thresholds():
     project = (WEIGHTS.parents[1] / "pyproject.toml").read_text("utf-8")
     assert f'"weights/*/{FILE}"' in project
     assert all((folder / FILE).is_file() for folder in WEIGHTS.iterdir())
+
+
+def test_the_name_of_shipped_weights_finds_their_threshold(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_threshold(weights_of("shapes", Path("emoji"))) == load_threshold(WEIGHTS / "emoji")

@@ -5,7 +5,8 @@ from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 
-from minidalle2.dalle2 import WEIGHTS
+from minidalle2.dalle2 import WEIGHTS, weights_folder
+from minidalle2.storage.checkpoints import CheckpointError
 from minidalle2.tokenizer import Tokenizer, clean
 from minidalle2.worlds.catalogue import WORLDS, find, label_of
 
@@ -13,12 +14,15 @@ SIMILAR, MOST_SIMILAR = 0.82, 8  # similarity of words, and how many of them are
 
 
 def weights_of(world: str, weights: Path | None) -> Path:
-    """The folder `weights`, or else the weights of this world that come with minidalle2.
+    """The folder of `weights` (a path or the name of shipped weights), or else of this world.
 
     Raises ValueError if `weights` is None and no weights of this world come with minidalle2.
     """
     if weights is not None:  # then the world's data is not needed
-        return weights
+        try:
+            return weights_folder(weights)
+        except CheckpointError:  # the command that loads the weights reports it
+            return weights
     label = label_of(world)
     if label not in WORLDS or not (WEIGHTS / label).is_dir():
         raise ValueError(
