@@ -147,6 +147,16 @@ def test_other_pictures_are_kept_and_not_mixed(tmp_path, name):
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_results_of_a_command_are_not_mixed_with_saved_pictures(tmp_path):
+    """`draw` was stopped before its grid, so all PNGs have names like those of `save`."""
+    result(2, "image32").save(tmp_path)
+    (tmp_path / "manifest.jsonl").write_text("{}\n")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="holds the results of a command"):
+        result(1, "image32").save(tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="can't write to .*file"):

@@ -17,11 +17,11 @@ from unicodedata import normalize
 from tqdm import tqdm
 
 from minidalle2.commands.options import make_folder
+from minidalle2.storage.file_names import RESULT
 from minidalle2.storage.locks import InUse, locked
 from minidalle2.storage.ours import check_ours, is_ours
 
 MANIFEST, METADATA, GRID = "manifest.jsonl", "metadata.jsonl", "grid.png"
-RESULT = re.compile(r"\d{4,}_[^/\\:]+\.png")  # the name of a picture that a command drew
 EXPORTED = re.compile(r"\d{6,}\.(png|tar)")  # the name of a picture or tar file of `export`
 LOCK = ".minidalle2.lock"
 

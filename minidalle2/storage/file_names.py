@@ -1,8 +1,10 @@
 """File names from prompts in any script, valid on Windows, macOS and Linux."""
 
+import re
 from unicodedata import category, normalize
 
 LETTERS = 60  # most characters that a name takes from a text
+RESULT = re.compile(r"\d{4,}_[^/\\:]+\.png")  # what `file_of` returns
 BYTES = 200  # most bytes of them in UTF-8; file systems allow 255 with number and ending
 
 

@@ -41,6 +41,7 @@ def check_ours(files: Iterable[Path]) -> None:
     for path in files:
         if (path.is_symlink() or path.exists()) and not is_ours(path):
             raise ValueError(
-                f"{path} has the name of a result, but minidalle2 did not write this file, or it "
-                "was changed later; move it, or choose another folder with --out"
+                f"{path} has the name of a result, but minidalle2 did not write this file (or an "
+                "older version wrote it), or it was changed later; move it, or choose another "
+                "folder with --out"
             )

@@ -2,7 +2,6 @@
 
 import io
 import math
-import re
 import sys
 from dataclasses import dataclass, fields
 from importlib import import_module
@@ -13,13 +12,12 @@ from PIL import Image, ImageShow
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from minidalle2.storage.file_names import file_of
+from minidalle2.storage.file_names import RESULT, file_of
 from minidalle2.storage.ours import is_ours, marked
 from minidalle2.storage.pictures import labelled_grid, to_pillow, to_uint8
 from minidalle2.unclip import Generation
 
 COLUMNS = 8  # most pictures side by side
-OWN_NAME = re.compile(r"\d{4,}_.+\.png")
 SHORT = Repr()
 SHORT.maxlist, SHORT.maxstring = 3, 60
 
@@ -53,7 +51,8 @@ class Result(Generation):
         """Writes each picture to 0000_its_prompt.png, and so on. Returns the paths.
 
         Replaces the pictures of an earlier `save`. Raises ValueError if there are no pictures, or
-        if `folder` holds other PNGs, so that old and new results are never mixed.
+        if `folder` holds other PNGs or the manifest of a command, so that old and new results are
+        never mixed.
         """
         pictures = to_uint8(self._drawn()).cpu()
         folder = Path(folder).expanduser()
@@ -116,10 +115,16 @@ def about(prompt: str) -> PngInfo:
 def remove_own(folder: Path) -> None:
     """Deletes the pictures of an earlier `save`.
 
-    Raises ValueError if there are other PNGs, before anything is deleted.
+    Raises ValueError if there are other PNGs or the results of a command, before anything is
+    deleted.
     """
+    if (folder / "manifest.jsonl").exists():
+        raise ValueError(
+            f"{folder} holds the results of a command (manifest.jsonl lists them); choose another "
+            "folder, so that old and new pictures are not mixed"
+        )
     pngs = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
-    other = [path.name for path in pngs if not (OWN_NAME.fullmatch(path.name) and is_ours(path))]
+    other = [path.name for path in pngs if not (RESULT.fullmatch(path.name) and is_ours(path))]
     if other:
         more = f" and {len(other) - 1} more" if len(other) > 1 else ""
         raise ValueError(
