@@ -192,7 +192,7 @@ class DALLE2(UnCLIP):
         }
         stages = {"clip": self.clip, prior_stage: self.prior, "decoder": self.decoder}
         for stage, model in stages.items():
-            config = vars(getattr(model, "config", object))  # a prior needs no config
+            config = vars(model.config) if hasattr(model, "config") else {}  # a prior needs none
             # A longer context than the tokenizer's is harmless: its last positions are not used.
             positions = max(self.tokenizer.context_length, config.get("context_length", 0))
             check_config(config, needed | {"context_length": positions}, folder / stage)

@@ -33,13 +33,13 @@ from minidalle2.decoder import CHANNELS
 from minidalle2.diffusion.guidance import Denoiser, guided
 from minidalle2.diffusion.sampling import Noise
 from minidalle2.storage.checkpoints import CheckpointError
+from minidalle2.storage.inputs import UNIT
 
 MARKS = ("unets.0.to_time_hiddens.1.weight",)  # a tensor that each decoder has
 AVERAGE = re.compile(r"^(\d+)\.ema_model\.")
 # The only values that are supported, of settings that change the pictures.
 ARCHITECTURE = {"channels": CHANNELS, "vae": [], "clip_adapter_overrides": {}}
 SAMPLER = {"use_dynamic_thres": False, "ddim_sampling_eta": 0}
-LENGTH_TOLERANCE = 1e-2  # of unit vectors; half precision is not more exact
 
 
 @dataclass
@@ -129,7 +129,7 @@ def check_unit(z_i: Tensor) -> None:
     """Raises ValueError if embeddings (B, E) are not normalised."""
     lengths = z_i.norm(dim=-1)
     worst = lengths[(lengths - 1).abs().argmax()].item()
-    if not abs(worst - 1) < LENGTH_TOLERANCE:
+    if not abs(worst - 1) < UNIT:
         raise ValueError(
             f"an image embedding has length {worst:.3g}, but the decoder was trained on unit "
             "vectors and draws noise from others; normalise it: F.normalize(z_i, dim=-1)"

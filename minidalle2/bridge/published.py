@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from minidalle2.bridge.clip_files import load_clip
 from minidalle2.bridge.clip_tokenizer import CLIPTokenizer, find_merges
 from minidalle2.bridge.decoder import PublishedDecoder, PublishedUpsampler, load_decoder
 from minidalle2.bridge.prior import load_prior
-from minidalle2.dalle2 import DALLE2, STAGES, Generation, Sampling, StartingNoise
+from minidalle2.dalle2 import DALLE2, STAGES, Result, Sampling, StartingNoise
 from minidalle2.storage.checkpoints import CheckpointError
+from minidalle2.storage.input_pictures import Pictures
+from minidalle2.storage.inputs import Numbers, Seeds
 
 DRAWN = STAGES[2:]  # image32, image64, image128
 
@@ -34,14 +35,14 @@ class PublishedDALLE2(DALLE2):
     def generate(
         self,
         prompts: str | list[str],
-        seeds: int | list[int] | None = None,
+        seeds: Seeds | None = None,
         sampling: Sampling | None = None,
         noise: StartingNoise | None = None,
         stop_after: str | None = None,
-        image_embeddings: Tensor | None = None,
-        image32: Tensor | None = None,
-        image64: Tensor | None = None,
-    ) -> Generation:
+        image_embeddings: Numbers | None = None,
+        image32: Pictures | None = None,
+        image64: Pictures | None = None,
+    ) -> Result:
         """Like DALLE2.generate, but `stop_after` is by default the last stage that exists.
 
         Raises ValueError if there is no upsampler for `stop_after`.
