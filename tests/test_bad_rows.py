@@ -32,7 +32,7 @@ def test_an_open_quote_costs_its_own_row_only(lines):
     good, bad = table("0.png,dot 0", '1.png,"5 foot dot', *after, "9.png,dot 9")
     assert bad == [(3, OPEN)]
     assert [fields[0] for fields in good] == ["0.png", *(row[:5] for row in after), "9.png"]
-    assert good[2][1:] == (["three, dots"] if lines == 2 else good[2][1:])
+    assert good[2][1] == ("three, dots" if lines > 1 else "dot 9")
 
 
 def test_several_open_quotes_are_all_named():
@@ -70,8 +70,8 @@ def test_rows_that_are_no_csv():
 
 def test_many_open_quotes_take_no_quadratic_time():
     """A hundred thousand rows; with a search to the end for each it would take minutes."""
-    good, bad = table(*(f'{i}.png,"open {i}' for i in range(9_000)), '0.png,""""')
-    assert len(bad) == 9_000 and good == [["0.png", '"']]
+    good, bad = table(*(f'{i}.png,"open {i}' for i in range(100_000)), '0.png,""""')
+    assert len(bad) == 100_000 and good == [["0.png", '"']]
 
 
 # --- the same rules in all formats --------------------------------------------------------------
