@@ -293,6 +293,21 @@ def test_licences_do_not_stay_with_pictures_of_another_world(tmp_path):
     assert found(tmp_path / "LICENSES") == ["mine.txt"]
 
 
+@pytest.mark.parametrize("command", ["export", "evaluate"])
+def test_a_licence_of_someone_else_is_not_overwritten(tmp_path, monkeypatch, capsys, command):
+    mine = tmp_path / "LICENSES" / "ATTRIBUTION.md"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    if command == "export":
+        assert exported(tmp_path, 1, "--world", "emoji") == 2
+    else:
+        assert sheets_of(monkeypatch, tmp_path, EMOJI.report.sheets) == 2
+    assert "ATTRIBUTION.md has the name of a licence" in capsys.readouterr().err
+    assert found(tmp_path) == ["LICENSES"] and mine.read_text() == "mine"
+    mine.write_bytes((licences() / mine.name).read_bytes())
+    assert exported(tmp_path, 1, "--world", "emoji") == 0
+
+
 def test_a_dataset_of_someone_else_is_not_replaced(tmp_path, capsys):
     Image.new("RGB", (8, 8)).save(tmp_path / "000000.png")
     lines = '{"file_name": "000000.png", "text": "a photo"}\n'

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from minidalle2.commands.options import make_folder, weights_of
-from minidalle2.commands.output_folder import alone, existing, replace
+from minidalle2.commands.output_folder import alone, check_licences, existing, replace
 from minidalle2.storage.checkpoints import write_json
 from minidalle2.storage.devices import pick_device
 from minidalle2.storage.ours import check_ours
@@ -24,7 +24,8 @@ HEADER = f"{'what':13}  {'name':42}  {'split':12}  {'n':>6}  {'accuracy':>8}  95
 
 
 def run(args: Namespace) -> None:
-    report = definition(args.world).report
+    world = definition(args.world)
+    report = world.report
     what = chosen(args.what, report.what, report.probes)
     device = pick_device(args.device)
     folder = weights_of(args.world, args.weights)
@@ -33,6 +34,8 @@ def run(args: Namespace) -> None:
             f"--pictures works with --world emoji only, not with {args.world}; leave out "
             "--pictures, or evaluate emoji"
         )
+    if args.pictures:
+        check_licences(world.licences and world.licences(), args.pictures)
     started, rows = time.monotonic(), []
     with folder_of_sheets(args.pictures, report.sheets) as pictures:
         for row in report.evaluate(folder, device, what, args.n, args.seed, pictures):

@@ -6,13 +6,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from minidalle2.commands.options import make_folder
-from minidalle2.commands.output_folder import alone, earlier_export, replace
+from minidalle2.commands.output_folder import (
+    LICENSES,
+    alone,
+    check_licences,
+    earlier_export,
+    replace,
+)
 from minidalle2.storage.progress import bar
 from minidalle2.worlds.catalogue import WORLDS, definition, find
 from minidalle2.worlds.definition import Exporter
 from minidalle2.worlds.shards.export import pack
-
-LICENSES = "LICENSES"  # the folder of the licences and credits of the pictures
 
 
 def run(args: Namespace) -> None:
@@ -20,12 +24,14 @@ def run(args: Namespace) -> None:
 
     So neither an error nor Ctrl-C leaves a mixture of two datasets.
     """
-    world = definition(args.world).exporter
+    found = definition(args.world)
+    world = found.exporter
     world.check_split(args.split)
     refuse_to_mix(args.out, args.tar)
     folder = make_folder(args.out)
     with alone(folder), TemporaryDirectory(dir=folder, prefix="unfinished-") as temporary:
         earlier_export(folder)  # raises ValueError before anything is drawn
+        check_licences(found.licences and found.licences(), folder)
         pictures = make_folder(Path(temporary) / "pictures")
         export_folder(world, args, pictures)
         new = pack_all(pictures, Path(temporary) / "tar", args.tar) if args.tar else pictures

@@ -23,6 +23,7 @@ from minidalle2.storage.ours import check_ours, is_ours
 
 MANIFEST, METADATA, GRID = "manifest.jsonl", "metadata.jsonl", "grid.png"
 EXPORTED = re.compile(r"\d{6,}\.(png|tar)")  # the name of a picture or tar file of `export`
+LICENSES = "LICENSES"  # the folder of the licences and credits of the pictures
 LOCK = ".minidalle2.lock"
 
 
@@ -111,6 +112,17 @@ def check_listed(folder: Path, pattern: re.Pattern, names: set[str], manifest: s
             raise ValueError(
                 f"{path} is a result of minidalle2, but {manifest} does not list it; move it, or "
                 "choose another folder with --out"
+            )
+
+
+def check_licences(source: Path | None, folder: Path) -> None:
+    """Raises ValueError if a file in `source` would overwrite another one in folder/LICENSES."""
+    for path in source.iterdir() if source else ():
+        target = folder / LICENSES / path.name
+        if target.exists() and target.read_bytes() != path.read_bytes():
+            raise ValueError(
+                f"{target} has the name of a licence of the pictures, but another content; move "
+                "it, or choose another folder"
             )
 
 
