@@ -6,6 +6,7 @@ Therefore a file with many pictures needs no more memory than a file with few. L
 of a batch, S pixels a side.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,6 +29,11 @@ def cache_folder() -> Path:
         return Path(os.environ["MINIDALLE2_CACHE"])
     inside = (CHECKOUT / "pyproject.toml").is_file() and os.access(CHECKOUT, os.W_OK)
     return CHECKOUT / ".cache" if inside else Path.home() / ".cache" / "minidalle2"
+
+
+def stable_hash(data: bytes) -> int:
+    """64 bits that are the same in every process. Python's own hash differs between processes."""
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
 def write_pictures(path: Path, pictures: Iterable[Image.Image]) -> int:

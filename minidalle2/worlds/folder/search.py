@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from minidalle2.worlds.archives import PACKED
+from minidalle2.worlds.archives import METADATA, PACKED
 from minidalle2.worlds.folder.formats import PICTURES
 
 TABLES = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "xlsx")
-METADATA = ("metadata.jsonl", "metadata.csv")  # the first one in a folder is used
 
 
 @dataclass

@@ -26,7 +26,15 @@ from minidalle2.training.world import ALL_ROWS, Sizes
 from minidalle2.unclip import Sampling
 from minidalle2.worlds.folder.metadata import read_metadata
 from minidalle2.worlds.report import Report, from_json
-from minidalle2.worlds.stored import RECORD, SIDE, Stored, cache_folder, shuffled, write_pictures
+from minidalle2.worlds.stored import (
+    RECORD,
+    SIDE,
+    Stored,
+    cache_folder,
+    shuffled,
+    stable_hash,
+    write_pictures,
+)
 
 SPLITS = ("train", "held_out")
 HELD_OUT = 0.05  # about this share of the pictures is held out
@@ -180,7 +188,7 @@ def _held_out(files: list[str]) -> list[bool]:
     HELD_OUT_FROM files on, at least one is held out. The hash is ignored if it would hold out every
     file.
     """
-    share = [_hash(file.encode("utf-8", "surrogatepass")) / 2**64 for file in files]
+    share = [stable_hash(file.encode("utf-8", "surrogatepass")) / 2**64 for file in files]
     other = [file.split("/")[0].lower() in OTHER_SPLITS for file in files]
     held_out = [o or s < HELD_OUT for o, s in zip(other, share, strict=True)]
     if len(files) >= HELD_OUT_FROM and not any(held_out):
@@ -188,11 +196,6 @@ def _held_out(files: list[str]) -> list[bool]:
     if all(held_out) and not all(other):  # possible with very few files
         held_out = other
     return held_out
-
-
-def _hash(data: bytes) -> int:
-    """64 bits that are the same in every process. Python's own hash differs between processes."""
-    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
 def _read(root: Path, cache: Path) -> tuple[list[str], list[str], Report, Stored]:
@@ -232,7 +235,7 @@ def _fingerprint(root: Path, listed: dict[str, str]) -> int:
     for file in each(listed, "looking for changed pictures"):
         status = (root / file).stat()
         facts.append([file, status.st_size, status.st_mtime_ns])
-    return _hash(json.dumps(facts).encode())
+    return stable_hash(json.dumps(facts).encode())
 
 
 def _index_of(index: Path, pixels: Path) -> dict | None:

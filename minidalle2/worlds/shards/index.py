@@ -9,7 +9,6 @@ A sample takes 48 bytes: six integers, ROW. The index is made again when the nam
 shard changes. It is mapped into memory.
 """
 
-import hashlib
 import json
 import os
 import struct
@@ -25,6 +24,7 @@ from minidalle2.worlds.report import Report, from_json
 from minidalle2.worlds.shards.members import BrokenShard
 from minidalle2.worlds.shards.sample import CAPTIONS, Piece, Sample
 from minidalle2.worlds.shards.samples import samples
+from minidalle2.worlds.stored import stable_hash
 
 # Number of the shard, offset and size of the picture, offset and size of the caption, and the
 # index of the caption's extension in CAPTIONS.
@@ -51,7 +51,9 @@ class Index:
 
 def open_index(name: str, paths: list[Path], cache: Path) -> Index:
     """Returns the index on disk, or makes it. Raises ValueError if a shard is broken."""
-    place = f"shards-{_hash(str(Path(name).resolve()).encode('utf-8', 'surrogateescape')):016x}"
+    place = (
+        f"shards-{stable_hash(str(Path(name).resolve()).encode('utf-8', 'surrogateescape')):016x}"
+    )
     stem = f"{place}-{_fingerprint(paths):016x}"
     facts = cache / f"{stem}.json"
     kept = {split: cache / f"{stem}.{split}.i64" for split in SPLITS}
@@ -71,7 +73,7 @@ def _fingerprint(paths: list[Path]) -> int:
     for path in paths:
         status = path.stat()
         facts.append([path.name, status.st_size, status.st_mtime_ns])
-    return _hash(json.dumps(facts).encode())
+    return stable_hash(json.dumps(facts).encode())
 
 
 def _make(paths: list[Path], kept: dict[str, Path], facts: Path) -> None:
@@ -124,13 +126,8 @@ def _split(path: Path, sample: Sample) -> str:
 
     A sample stays in its split when other shards are added.
     """
-    share = _hash(f"{path.name}/{sample.key}".encode("utf-8", "surrogateescape")) / 2**64
+    share = stable_hash(f"{path.name}/{sample.key}".encode("utf-8", "surrogateescape")) / 2**64
     return "held_out" if share < HELD_OUT else "train"
-
-
-def _hash(data: bytes) -> int:
-    """64 bits that are the same on every machine and in every process."""
-    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
 def _forget_others(cache: Path, place: str, kept: tuple[Path, ...]) -> None:

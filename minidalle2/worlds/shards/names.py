@@ -8,12 +8,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from minidalle2.worlds.archives import PACKED
+from minidalle2.worlds.archives import METADATA, PACKED
 
 SUFFIX = ".tar"
 MOST = 1_000_000  # shards of one pattern; more would be a typing error
 RANGE = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
-METADATA = ("metadata.jsonl", "metadata.csv")  # a folder with one of them is a folder of pictures
 
 
 def names_shards(name: str) -> bool:
