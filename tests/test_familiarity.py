@@ -63,6 +63,13 @@ def test_a_picture_has_the_same_number_alone_and_together(tiny_dalle2):
     assert together.shape == (3,) and together.unique().numel() == 3
 
 
+def test_a_badly_trained_decoder_restores_badly(tiny_dalle2):
+    for parameter in tiny_dalle2.decoder.parameters():
+        torch.nn.init.constant_(parameter, 5.0)
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    assert (restored(tiny_dalle2.clip, tiny_dalle2.decoder, images) < 5).all()
+
+
 def test_the_threshold_is_a_quantile_of_training_pictures(tiny_dalle2, tmp_path, monkeypatch):
     monkeypatch.setattr(familiarity, "restored", lambda clip, decoder, images: images[:, 0, 0, 0])
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from minidalle2.clip import CLIP
 from minidalle2.decoder import Decoder
 from minidalle2.manipulations.inversion import captionless, psnr
+from minidalle2.storage.input_pictures import FARTHEST
 
 NOISES = 4  # the estimates of each picture, from different noise
 LEAST = 50  # the noise is that of timestep T / LEAST or of a later one
@@ -32,5 +33,6 @@ def restored(clip: CLIP, decoder: Decoder, images: Tensor) -> Tensor:
         noise = torch.randn(1, *images.shape[1:], generator=generator).to(images).expand_as(images)
         x_t = diffusion.add_noise(images, t, noise)
         estimate = diffusion.to_x0(denoise(x_t, t)[:, : images.shape[1]], x_t, t)
-        errors.append(psnr(estimate, images))
+        # The estimate of a badly trained decoder can be far outside of what psnr accepts.
+        errors.append(psnr(estimate.clamp(-FARTHEST, FARTHEST), images))
     return torch.stack(errors).mean(0)
