@@ -187,7 +187,7 @@ def main(arguments):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads do not help small tensors
         return run(python + ["pytest"] + TWO_AT_A_TIME + rest)
     if command == "lab":
-        named = [part for part in rest if not part.startswith("-")]
+        named = [part for part in rest if part.endswith(".ipynb")]
         return run(python + ["jupyterlab"] + rest + ([] if named else [FIRST_NOTEBOOK]))
     if command == "notebooks":
         return run(python + ["minidalle2.teaching.execute"] + rest, os.getcwd())

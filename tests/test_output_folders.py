@@ -13,7 +13,7 @@ from tiny_model import save_tiny
 from minidalle2.commands import evaluate, export, results, speedrun
 from minidalle2.commands.cli import main
 from minidalle2.commands.output_folder import alone, earlier_export, earlier_results
-from minidalle2.commands.results import Drawn, write_pictures
+from minidalle2.commands.results import Drawn, write_results
 from minidalle2.storage.file_names import file_of, slug
 from minidalle2.storage.ours import is_ours
 from minidalle2.storage.pictures import save_image, save_png
@@ -31,8 +31,10 @@ def drawn(names: list[str], stop: BaseException | None = None):
 
 def write(folder, *names: str, stop: BaseException | None = None) -> None:
     """Like a command: pictures, manifest, grid."""
-    write_pictures(folder, drawn(list(names), stop))
-    save_image(Image.new("RGB", (8, 8)), folder / "grid.png")
+    grid = Image.new("RGB", (8, 8))
+    write_results(
+        folder, drawn(list(names), stop), lambda written: save_image(grid, folder / "grid.png")
+    )
 
 
 def found(folder) -> list[str]:

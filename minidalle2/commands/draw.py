@@ -5,12 +5,13 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from minidalle2.commands import results
 from minidalle2.commands.options import say_unseen, weights_of
 from minidalle2.commands.output_folder import output_folder
-from minidalle2.commands.results import Drawn, drawing, say_where, strips, write_pictures
+from minidalle2.commands.results import Drawn, drawing, say_where, strips, write_results
 from minidalle2.dalle2 import DALLE2, STAGES, Sampling
 from minidalle2.evaluation.work import drawing_work
 from minidalle2.storage.devices import pick_device
@@ -41,10 +42,9 @@ def run(args: Namespace) -> None:
     settings = {"prior": args.prior, **asdict(sampling), "size": args.size}
     stages = STAGES[: STAGES.index(f"image{args.size}") + 1]
     with working(drawing(len(jobs)), drawing_work(dalle2, len(jobs), sampling, stages)):
-        written = write_pictures(folder, pictures(dalle2, jobs, sampling, settings))
-    seconds = time.monotonic() - started
-    save_grid(written, args.n, folder / "grid.png")
-    say_where(written, len(jobs), args.size, seconds, folder)
+        grid = partial(save_grid, n=args.n, path=folder / "grid.png")
+        written = write_results(folder, pictures(dalle2, jobs, sampling, settings), grid)
+    say_where(written, len(jobs), args.size, time.monotonic() - started, folder)
     print(f"prompts, seeds and settings: {folder / 'manifest.jsonl'}")
 
 

@@ -4,6 +4,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from minidalle2.commands.results import (
     drawing,
     save_strips,
     say_where,
-    write_pictures,
+    write_results,
 )
 from minidalle2.dalle2 import DALLE2
 from minidalle2.evaluation.work import inversion_work
@@ -114,7 +115,7 @@ def finish(
     """
     started = time.monotonic()
     with working(drawing(total), works):
-        written = write_pictures(folder, pictures)
-    save_strips(written, first, folder / "grid.png")
+        grid = partial(save_strips, first=first, path=folder / "grid.png")
+        written = write_results(folder, pictures, grid)
     say_where(written, total, size, time.monotonic() - started, folder)
     print(f"seeds and settings: {folder / 'manifest.jsonl'}")

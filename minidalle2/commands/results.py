@@ -1,7 +1,7 @@
 """The files that drawing commands write: one PNG per picture, grid.png and manifest.jsonl."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
@@ -30,6 +30,20 @@ class Drawn:
     picture: Tensor  # (3, S, S) uint8
 
 
+def write_results(
+    folder: Path, pictures: Iterable[Drawn], save_grid: Callable[[list[Drawn]], None]
+) -> list[Drawn]:
+    """Writes every picture, its line of the manifest, and the grid. Returns the grid's pictures.
+
+    `save_grid` saves the first IN_GRID pictures as one. No other command can write to the folder at
+    the same time. Raises ValueError if another command does.
+    """
+    with alone(folder):
+        written = write_pictures(folder, pictures)
+        save_grid(written)
+    return written
+
+
 def write_pictures(folder: Path, pictures: Iterable[Drawn]) -> list[Drawn]:
     """Writes every picture and its line of the manifest. Returns the first IN_GRID pictures.
 
@@ -37,7 +51,7 @@ def write_pictures(folder: Path, pictures: Iterable[Drawn]) -> list[Drawn]:
     right after its picture, so that the manifest is also correct after Ctrl-C.
     """
     for_grid, manifest = [], None
-    with alone(folder), ExitStack() as files:
+    with ExitStack() as files:
         earlier_results(folder)  # raises ValueError before anything is drawn
         for drawn in pictures:
             if manifest is None:

@@ -11,7 +11,7 @@ GOALS = (  # (row, number, peer, how many times better we want to be)
 )
 NOTES = """\
 - Everybody has the same Python, torch, threads, allocator, batches, batch size and seconds,
-  bfloat16 autocast where products of bfloat16 are faster, a warm-up, a cosine to zero and an average
+  bfloat16 autocast where bfloat16 is faster, a warm-up, a cosine to zero and an average
   of weights. Ours trains with Muon and AdamW at 4e-3, the peers with AdamW, as they do themselves,
   at 1e-3, above their defaults.
 - dalle2-pytorch refuses embeddings as wide as its conditions (128), so those are 96 wide; it
