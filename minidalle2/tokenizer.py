@@ -159,12 +159,13 @@ def _padded(rows: list[list[int]]) -> Tensor:
 
 def as_texts(texts: str | list[str]) -> list[str]:
     """One text → a list of it, not of its letters. Raises ValueError for what is not a text."""
+    texts = texts.tolist() if hasattr(texts, "tolist") else texts  # a NumPy array or NumPy's str
     one = isinstance(texts, str | bytes) or not hasattr(texts, "__iter__")
     texts = [texts] if one else list(texts)
     for text in texts:
         if not isinstance(text, str):
             raise ValueError(f"{str(text)[:60]} is {type(text).__name__}, not a text")
-    return texts
+    return [str(text) for text in texts]
 
 
 def clean(prompt: str) -> str:

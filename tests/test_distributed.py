@@ -243,6 +243,18 @@ def test_both_loops_train_alike(folder, stage, tmp_path, monkeypatch):
     assert found[2] == pytest.approx(alone, rel=2e-3)
 
 
+def test_after_ctrl_c_no_process_leaves_before_the_state_is_saved(folder, tmp_path, monkeypatch):
+    """Otherwise another process looks for the state too early, and says that there is none."""
+    tiny(monkeypatch.setattr)
+    copy_needed("clip", folder / "alone", tmp_path / "run")
+    order = []
+    monkeypatch.setattr(scale_loop, "save", lambda run: order.append("save"))
+    monkeypatch.setattr(scale_loop, "any_process", lambda flag: order.append("wait") or True)
+    with pytest.raises(KeyboardInterrupt):
+        list(scale_loop.train_stage("clip", Shapes(), tmp_path / "run", "smoke", CPU))
+    assert order == ["wait", "save", "wait"]
+
+
 def test_the_first_process_alone_saves_and_draws(folder):
     by_one, by_two = (
         sorted(path.relative_to(folder / which) for path in (folder / which).rglob("*"))

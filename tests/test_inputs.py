@@ -48,6 +48,8 @@ def test_a_text_is_one_text():
     assert (
         as_texts(("a", "b")) == as_texts(np.array(["a", "b"])) == as_texts(iter("ab")) == ["a", "b"]
     )
+    for texts in (np.str_("star"), np.array("star"), [np.str_("star")]):
+        assert [type(text) for text in as_texts(texts)] == [str]
 
 
 @pytest.mark.parametrize("texts", [5, None, b"star", ["a", 5], [["a"]], [b"a"], {1: 2}])
@@ -106,7 +108,8 @@ def test_two_captions_are_two_texts(clip, tokenizer):
 @pytest.mark.parametrize(
     "given",
     [Z.double(), Z.numpy(), Z.numpy().astype(">f8"), Z.tolist(), list(Z), tuple(Z.numpy())]
-    + [[Z[0], Z[1].tolist()], Z.numpy()[:, ::-1][:, ::-1], Z.clone().requires_grad_()],
+    + [[Z[0], Z[1].tolist()], Z.numpy()[:, ::-1][:, ::-1], Z.clone().requires_grad_()]
+    + [Z.to_sparse()],
     ids=lambda given: type(given).__name__,
 )
 def test_embeddings_of_any_kind(given):
@@ -144,6 +147,8 @@ def test_what_is_right_is_not_copied():
         (Z * torch.nan, r"z has NaN or infinity at \[0, 0\]"),
         (Z.half() / 0, r"z has NaN or infinity at \[0, 0\]"),
         (np.full((2, E), 1e300), r"z has NaN or infinity at \[0, 0\]"),
+        (Z.double() * 1e300, r"z has NaN or infinity at \[0, 0\]"),
+        (Z.to("meta"), "z is on the device meta, which holds no numbers"),
         (Z + 0j, "z has complex numbers"),
         ("red", "z is str without numbers; give a tensor"),
         ([None] * E, "z is list without numbers"),

@@ -1,6 +1,8 @@
 """`minidalle2 names`, and what `draw` says about things that the world does not have."""
 
 import random
+import subprocess
+import sys
 
 import pytest
 from tiny_model import save_tiny
@@ -37,6 +39,14 @@ def test_names_filters(capsys, words, expected):
     assert main(["names", *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert expected <= {line.split("  ")[0] for line in lines} and len(lines) < 12
+
+
+def test_names_can_be_cut_off_by_head():
+    command = [sys.executable, "-m", "minidalle2", "names"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        said = process.stderr.read().decode()
+    assert process.returncode == 0 and said.startswith("1,390 of 1,414 names")
 
 
 def test_names_suggests_the_nearest(capsys):

@@ -1,5 +1,6 @@
 """`minidalle2 names`: the things that can be requested from the emoji world, one per line."""
 
+import os
 import sys
 from argparse import Namespace
 
@@ -23,7 +24,11 @@ def run(args: Namespace) -> None:
             + (f"the nearest names: {near}" if near else "`minidalle2 names` lists all names")
         )
     width = max(len(spoken(name.name)) for name in found)
-    for name in found:
-        print(f"{spoken(name.name):{width}}  {name.name_zh}")
+    try:
+        for name in found:
+            print(f"{spoken(name.name):{width}}  {name.name_zh}")
+        sys.stdout.flush()
+    except BrokenPipeError:  # `minidalle2 names | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
     total = len(requestable()) if args.words else len(names())
     print(f"{len(found):,} of {total:,} names; not included: {NOT_INCLUDED}", file=sys.stderr)

@@ -141,6 +141,7 @@ def fit(
                 raise
             if any_process(interrupted()):
                 save(run)
+                any_process(True)  # no process leaves before the first one has saved
                 raise KeyboardInterrupt
             if is_first():
                 run.save_if_due()

@@ -74,8 +74,9 @@ def as_floats(value: Any, name: str, device: torch.device | None = None) -> Tens
     if tensor.dtype not in (torch.float32, torch.float64) or device.type == "mps":
         tensor = tensor.float()  # MPS has no float64
     tensor = tensor.to(device)
-    if not tensor.isfinite().all():
-        where = (~tensor.isfinite()).nonzero()[0].tolist()
+    finite = tensor.float().isfinite()  # the networks compute in float32
+    if not finite.all():
+        where = (~finite).nonzero()[0].tolist()
         raise ValueError(f"{name} has NaN or infinity at {where}; every number must be finite")
     return tensor
 
@@ -91,9 +92,11 @@ def same_width(vectors: Tensor, others: Tensor, name: str) -> Tensor:
 
 
 def as_tensor(value: Any, name: str) -> Tensor:
-    """A tensor as it is; arrays and lists as a tensor of float32, int64, uint8 or bool."""
+    """A dense tensor as it is; arrays and lists as a tensor of float32, int64, uint8 or bool."""
     if isinstance(value, Tensor):
-        return value
+        if value.is_meta:
+            raise ValueError(f"{name} is on the device meta, which holds no numbers")
+        return value if value.layout == torch.strided else value.to_dense()
     try:
         array = np.asarray(_without_tensors(value))
     except ValueError as error:  # rows of different lengths
