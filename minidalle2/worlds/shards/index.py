@@ -26,6 +26,7 @@ from minidalle2.worlds.shards.sample import CAPTIONS, Piece, Sample
 from minidalle2.worlds.shards.samples import samples
 from minidalle2.worlds.stored import stable_hash
 
+AGAIN = "download or write it again"
 # Number of the shard, offset and size of the picture, offset and size of the caption, and the
 # index of the caption's extension in CAPTIONS.
 ROW = struct.Struct("<6q")
@@ -81,7 +82,7 @@ def _make(paths: list[Path], kept: dict[str, Path], facts: Path) -> None:
 
     The report is written last, so an index with a report is complete.
     """
-    report, broken = Report(), []
+    report = Report()
     unfinished = {split: _unfinished(file) for split, file in kept.items()}
     files = {split: open(file, "wb") for split, file in unfinished.items()}  # noqa: SIM115
     try:
@@ -94,11 +95,8 @@ def _make(paths: list[Path], kept: dict[str, Path], facts: Path) -> None:
                         files[_split(path, sample)].write(_row(shard, sample))
                         shown.update(start + sample.picture.offset - shown.n)
                 except BrokenShard as error:
-                    broken.append(str(error))
+                    report.note("tar file with a fault", path.name, f"{error}; {AGAIN}")
                 shown.update(start + sizes[shard] - shown.n)
-        if broken:
-            more = f" (broken shards in total: {len(broken)})" if len(broken) > 1 else ""
-            raise ValueError(f"{broken[0]}; download or write it again, or remove it{more}")
     except BaseException:
         for split, file in files.items():
             file.close()

@@ -60,7 +60,7 @@ def members(path: Path, report: Report) -> Iterator[Member]:
                 remedy = "what lies there is lost; download or write the tar file again"
                 report.note("with a damaged header", f"{path.name} at byte {broken:,}", remedy)
     except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
-        broken = f"cut off or broken (it has {length:,} bytes)"
+        broken = f"cut off or broken ({length:,} bytes), and the samples before the fault are used"
         raise BrokenShard(f"{path} is {broken if end else 'not a plain tar file'}") from error
 
 
