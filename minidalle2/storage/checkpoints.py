@@ -53,10 +53,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Deletes temporary files of killed processes. No other process may be writing there."""
-    for path in folder.glob("*.tmp"):
-        with suppress(OSError):
-            path.unlink()
+    """Deletes temporary files of killed processes. No other process may be writing there.
+
+    safetensors itself writes to a file such as .tmp04QqhK first.
+    """
+    for pattern in ("*.tmp", ".tmp" + 6 * "[A-Za-z0-9]"):
+        for path in folder.glob(pattern):
+            with suppress(OSError):
+                path.unlink()
 
 
 def write_json(path: Path, content: dict) -> None:
