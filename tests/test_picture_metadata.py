@@ -255,3 +255,14 @@ def test_all_readers_turn_a_picture_and_make_transparency_white(tmp_path: Path):
     assert load_png(path).shape == (3, 48, 36) and size_of(path) == (36, 48)
     assert load_png(path).min() == 1 and load_square(path, SIDE).min() == 255
     assert load_square(path, SIDE, paper="black").max() == 0
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("lost", [1, 30, 1_000])
+def test_a_tiff_without_its_last_pixels_is_unreadable(large, lost):
+    """The directory that is appended to the file must not be read as pixels."""
+    data = saved(PICTURE, "TIFF", big_tiff=large, exif=exif(6))
+    assert upright_size(data) == PICTURE.size[::-1]
+    square(data, SIDE)
+    with pytest.raises(Unreadable):
+        square(data[:-lost], SIDE)

@@ -224,6 +224,11 @@ def test_the_command_says_what_could_not_be_decoded(tmp_path, monkeypatch, capsy
 # --- broken and hostile tar files -----------------------------------------------------------------
 
 
+def test_a_star_is_not_understood(shards):
+    with pytest.raises(ValueError, match=r"contains a \*, .* give the folder of the tar files"):
+        shards_of(str(shards / "*.tar"))
+
+
 @pytest.mark.parametrize("place", ["header", "picture", "between", "padding", "end"])
 def test_a_truncated_tar_loses_only_the_samples_after_the_cut(shards, opened, place):
     path = shards / "001.tar"

@@ -9,7 +9,7 @@ import re
 import zlib
 from contextlib import suppress
 
-from minidalle2.storage.ifd import directory_of
+from minidalle2.storage.ifd import Directory, directory_of, numbers_of
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 PNG_PIXELS = (b"IHDR", b"IDAT", b"IEND")
@@ -24,6 +24,7 @@ WEBP_FLAGS = 0b00101100  # they say that there is a profile, EXIF or XMP
 AVIF_METADATA = re.compile(rb"(infe\x02.{7})(?:Exif|mime)", re.DOTALL)
 # Size, bits, compression, colours, position of the strips or tiles, predictor, colour map, samples.
 TIFF_PIXELS = {*range(254, 267), 273, 277, 278, 279, 284, 292, 293, 317, 320, *range(322, 326), 332}
+PLACES = ((273, 279), (324, 325))  # tags of the positions and sizes of strips and of tiles
 TIFF_PIXELS |= {336, 338, 339, 340, 341, 347, *range(512, 522), 529, 530, 531, 532, 50674}
 
 
@@ -130,12 +131,25 @@ def _webp(data: bytes) -> tuple[bytes, list[bytes]]:
 
 
 def _tiff(data: bytes) -> tuple[bytes, list[bytes]]:
-    """Appends a directory with the needed entries only, and lets the header point to it."""
+    """Appends a directory with the needed entries only, and lets the header point to it.
+
+    A file that lacks a part of its pixels stays as it is. Otherwise the appended directory would be
+    read as pixels.
+    """
     directory = directory_of(data)
-    if directory is None:
-        return data, []
+    if directory is None or _end_of_pixels(data, directory) > len(data):
+        return data, [data]
     order, entries = directory.order, [e for tag, e in directory.entries if tag in TIFF_PIXELS]
     start, width, count = (8, 8, 8) if directory.large else (4, 4, 2)
     body = data + bytes(-len(data) % 8)
     header = body[:start] + len(body).to_bytes(width, order) + body[start + width :]
     return header + len(entries).to_bytes(count, order) + b"".join(entries) + bytes(width), [data]
+
+
+def _end_of_pixels(data: bytes, directory: Directory) -> int:
+    """Where the last strip or tile of a TIFF file ends."""
+    entries, end = dict(directory.entries), 0
+    for offsets, sizes in PLACES:
+        found = [numbers_of(entries.get(tag, b""), data, directory) for tag in (offsets, sizes)]
+        end = max([end, *(map(sum, zip(*found, strict=False)))])
+    return end

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 HEADER = re.compile(rb"(?:Exif\0\0)*(II[*+]\0|MM\0[*+])")  # + is BigTIFF, with 64-bit offsets
 ORIENTATION = 0x0112
-INTEGERS = {1: 1, 3: 2, 4: 4}  # TIFF's number of an integer type → bytes
+INTEGERS = {1: 1, 3: 2, 4: 4, 16: 8}  # TIFF's number of an integer type → bytes
 IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 
 
@@ -36,6 +36,19 @@ def directory_of(data: bytes) -> Directory | None:
         entry = bytes(tiff[i : i + size])
         entries.append((int.from_bytes(entry[:2], order), entry))
     return Directory(order, large, entries)
+
+
+def numbers_of(entry: bytes, data: bytes, directory: Directory) -> list[int]:
+    """The whole numbers of an entry; [] if they are of another type. `data` is the TIFF file."""
+    order, start = directory.order, 12 if directory.large else 8
+    count = int.from_bytes(entry[4:start], order)
+    width = INTEGERS.get(int.from_bytes(entry[2:4], order), 0)
+    if width * count > (8 if directory.large else 4):  # then the entry has their place
+        place = int.from_bytes(entry[start:], order)
+        values = data[place : place + width * count]
+    else:
+        values = entry[start : start + width * count]
+    return [int.from_bytes(values[i : i + width], order) for i in range(0, len(values), width or 1)]
 
 
 def orientation_of(metadata: list[bytes]) -> int:

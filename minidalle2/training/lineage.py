@@ -119,7 +119,7 @@ def check_data(stage: str, summary: tuple[Data, set[str]] | None, folder: Path) 
     if only_added(earlier, present):
         return (
             f"{now.world} has more files than when {stage} was trained ({files}): what is trained "
-            "stays, and training continues with all files"
+            "stays, and unfinished stages continue with all files"
         )
     happened = (
         f"the data of {now.world} has changed: files or captions were changed or removed ({files})"

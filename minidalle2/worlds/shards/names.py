@@ -39,6 +39,11 @@ def shards_of(name: str) -> list[Path]:
         return sorted(path for path in Path(name).glob(f"*{SUFFIX}") if path.is_file())
     paths = [Path(expanded) for expanded in expand(name)]
     missing = [path for path in paths if not path.is_file()]
+    if missing and "*" in name:
+        raise ValueError(
+            f"{name} contains a *, which is not understood; give the folder of the tar files, or a "
+            "range such as 'data/{000..009}.tar'"
+        )
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(paths)} shards of {name} do not exist, the first of them is "
