@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -188,6 +189,17 @@ def test_removed_or_changed_files_stop_the_training(run, files):
     for stage in ("clip", "prior", "decoder"):
         with pytest.raises(CheckpointError, match="trained with other data; the data of cats has"):
             check(stage, world(files), run)
+
+
+def test_the_message_names_all_records_to_delete(run):
+    """After that, the training continues at the first attempt."""
+    with pytest.raises(CheckpointError) as stopped:
+        check("decoder", world(FILES[1:]), run)
+    named = str(stopped.value).split("delete the records: ")[1].split(" and ")
+    assert str(run / "clip" / "trained_with.json") in named
+    for name in named:
+        Path(name).unlink()
+    assert check("decoder", world(FILES[1:]), run) == ""
 
 
 def test_another_world_stops_the_training(run):

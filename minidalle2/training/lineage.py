@@ -128,9 +128,14 @@ def check_data(stage: str, summary: tuple[Data, set[str]] | None, folder: Path) 
     )
     raise CheckpointError(
         f"{stage} in {folder} was trained with other data; {happened}. Train with the earlier "
-        f"data, or choose another folder with --out, or delete {path_of(stage, folder)} to "
-        "continue nevertheless"
+        "data, or choose another folder with --out. To continue nevertheless, delete the records: "
+        f"{' and '.join(map(str, records_in(folder)))}"
     )
+
+
+def records_in(folder: Path) -> list[Path]:
+    """The records of all stages in the folder of a run."""
+    return [*folder.glob("*trained_with.json"), *sorted(folder.glob("*/trained_with.json"))]
 
 
 def contents_of(world: World) -> tuple[Data, set[str]] | None:
