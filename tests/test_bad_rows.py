@@ -136,6 +136,17 @@ def test_csv_has_the_same_longest_text(folder, length):
     assert expected in from_metadata(folder)
 
 
+@pytest.mark.parametrize(("second", "said"), [("a cat", False), ("a dog", True), (["b"], True)])
+def test_a_second_caption_is_named(tmp_path, second, said):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    row = {"file_name": "a.png", "text": "a cat", "caption": second}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row))
+    report = Report()
+    assert read_metadata(tmp_path, report) == {"a.png": "a cat"}
+    text = '1 with a second caption that is not used (a.png): "text" is used; remove one of the two'
+    assert str(report) == (text if said else "")
+
+
 def test_keys_that_come_twice():
     with pytest.raises(BadCaption, match="with a key that comes twice"):
         object_in('{"text": "a cat", "text": "a dog"}')

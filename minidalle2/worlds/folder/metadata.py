@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from minidalle2.worlds.captions import EXAMPLE, BadCaption, as_text, caption_of_row, keys_of
+from minidalle2.worlds.captions import EXAMPLE, KEYS, BadCaption, as_text, caption_of_row, keys_of
 from minidalle2.worlds.folder.csv_rows import BadRow
 from minidalle2.worlds.folder.names import as_listed, by_folded, escapes, exact, folded, joined
 from minidalle2.worlds.folder.search import Found, find
@@ -135,6 +135,9 @@ def _captions(
             report.note("listed twice", file, "keep one line; the first one is used")
         else:
             captions[file] = caption
+            if len({repr(row.row[key]) for key in KEYS if row.row.get(key)}) > 1:
+                remedy = f'"{KEYS[0]}" is used; remove one of the two'
+                report.note("with a second caption that is not used", file, remedy)
     return captions
 
 
