@@ -12,7 +12,7 @@ from minidalle2.storage.openmp import OTHERS, SHORT, wait_briefly
 def test_threads_wait_briefly_by_default():
     environment = {"PATH": "x"}
     wait_briefly(environment)
-    assert environment == {"PATH": "x", "GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
+    assert environment == {"PATH": "x", "GOMP_SPINCOUNT": "5000", "KMP_BLOCKTIME": "1"}
     wait_briefly(environment)  # a process that a process of ours has started
     assert environment == {"PATH": "x", **SHORT}
 
@@ -33,4 +33,4 @@ def test_it_is_set_before_torch_is_imported():
     done = subprocess.run(
         [sys.executable, "-c", code], env=clean, check=True, capture_output=True, text=True
     )
-    assert done.stdout.split() == ["1000", "1"]
+    assert done.stdout.split() == ["5000", "1"]
