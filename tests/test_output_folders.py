@@ -175,17 +175,19 @@ def test_links_are_not_followed(tmp_path):
     assert is_ours(tmp_path / "real" / A) and not is_ours(tmp_path / "out" / C)
 
 
-def test_a_data_set_and_drawings_do_not_share_a_folder(tmp_path):
+@pytest.mark.parametrize(("tar", "file"), [((), "metadata.jsonl"), (("--tar", "2"), "000000.tar")])
+def test_a_data_set_and_drawings_do_not_share_a_folder(tmp_path, tar, file):
     (tmp_path / "data").mkdir()
-    assert exported(tmp_path / "data", 2) == 0
+    assert exported(tmp_path / "data", 2, *tar) == 0
     before = found(tmp_path / "data")
-    with pytest.raises(ValueError, match="holds a data set of `export` .metadata.jsonl."):
+    said = rf"holds a data set, such as `export` writes \({file}\)"
+    with pytest.raises(ValueError, match=said):
         write(tmp_path / "data", A)
     assert found(tmp_path / "data") == before
     (tmp_path / "drawn").mkdir()
     write(tmp_path / "drawn", A)
     before = found(tmp_path / "drawn")
-    assert exported(tmp_path / "drawn", 2) == 2
+    assert exported(tmp_path / "drawn", 2, *tar) == 2
     assert found(tmp_path / "drawn") == before
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minidalle2.dalle2 import DALLE2
+from minidalle2.dalle2 import DALLE2, weights_folder
 from minidalle2.manipulations.familiarity import restored
 from minidalle2.storage.checkpoints import CheckpointError, reading, write_json
 from minidalle2.storage.progress import doing
@@ -34,6 +34,7 @@ def measured(dalle2: DALLE2, world: World, n: int = PICTURES) -> Tensor:
 
 def write_threshold(weights: Path, world: World) -> float:
     """Measures the weights in a folder, and writes FILE to it. Returns the threshold in dB."""
+    weights = weights_folder(weights)
     decibels = measured(DALLE2.load(weights), world)
     threshold = round(torch.quantile(decibels, 1 - SHARE).item(), 1)
     write_json(weights / FILE, {"decibels": threshold, "share": SHARE, "pictures": len(decibels)})

@@ -66,7 +66,8 @@ def earlier_results(folder: Path) -> list[Path]:
 
     Raises ValueError if minidalle2 did not write one of them.
     """
-    check_kind(folder / METADATA, "a data set of `export`")
+    for path in (folder / METADATA, *exported_tars(folder)):
+        check_kind(path, "a data set, such as `export` writes")
     names = listed(folder / MANIFEST, "file", RESULT)
     files = [folder / name for name in (*names, GRID)]
     check_ours(files)
@@ -78,20 +79,24 @@ def earlier_export(folder: Path) -> list[Path]:
     """The files of an earlier `export` in the folder. Raises ValueError like `earlier_results`."""
     check_kind(folder / MANIFEST, "pictures of a drawing command")
     names = listed(folder / METADATA, "file_name", EXPORTED)
-    tar_files = [path for path in sorted(folder.glob("*.tar")) if EXPORTED.fullmatch(path.name)]
-    files = [folder / name for name in names] + tar_files
+    files = [folder / name for name in names] + exported_tars(folder)
     check_ours(files)
     check_ours(path for path in folder.glob("*.png") if EXPORTED.fullmatch(path.name))
     check_listed(folder, EXPORTED, {path.name for path in files}, METADATA)
     return existing([*files, folder / METADATA])
 
 
-def check_kind(list_of_others: Path, what: str) -> None:
-    """Raises ValueError if the folder holds results of another kind, which have this list."""
-    if list_of_others.exists():
+def exported_tars(folder: Path) -> list[Path]:
+    """The tar files with names that `export` gives."""
+    return [path for path in sorted(folder.glob("*.tar")) if EXPORTED.fullmatch(path.name)]
+
+
+def check_kind(other: Path, what: str) -> None:
+    """Raises ValueError if `other` exists, which belongs to results of another kind."""
+    if other.exists():
         raise ValueError(
-            f"{list_of_others.parent} holds {what} ({list_of_others.name}), and the new results "
-            "would lie among them; choose another folder with --out"
+            f"{other.parent} holds {what} ({other.name}), and the new results would lie among "
+            "them; choose another folder with --out"
         )
 
 

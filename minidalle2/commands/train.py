@@ -25,7 +25,7 @@ from minidalle2.storage.devices import pick_device
 from minidalle2.storage.locks import InUse, locked
 from minidalle2.storage.memory import keep_freed_memory
 from minidalle2.storage.progress import doing, hidden, ticking
-from minidalle2.training.lineage import check, check_replaceable, is_kept
+from minidalle2.training.lineage import check_replaceable, check_with, contents_of, is_kept
 from minidalle2.training.recipes import split_minutes
 from minidalle2.training.run import Step, state_of
 from minidalle2.training.stages import ALL, STAGES, train_stage
@@ -84,7 +84,8 @@ def prepare(stages: tuple[str, ...], world: World, folder: Path, resume: bool) -
     """
     if "tokenizer" in stages and not resume:
         discard_tokenizer(folder)
-    grown = [said for stage in stages if (said := check(stage, world, folder))]
+    summary = contents_of(world)
+    grown = [said for stage in stages if (said := check_with(stage, summary, folder))]
     for said in grown[:1]:
         print(said)
 

@@ -28,6 +28,8 @@ from minidalle2.storage.records import (
 from minidalle2.training.run import Step, progress_of, state_of
 from minidalle2.training.world import World
 
+Summary = tuple[Data, set[str]]  # of all files of a world, and a hash of each file
+
 
 def needs() -> dict[str, tuple[str, ...]]:
     """Stage → the earlier stages that its training reads, if there are any."""
@@ -96,18 +98,23 @@ def check(stage: str, world: World, folder: Path) -> str:
     Returns a sentence if files were added to the data since the training began, else ''. Raises
     CheckpointError if something else has changed, or if later stages depend on the stage.
     """
+    return check_with(stage, contents_of(world), folder)
+
+
+def check_with(stage: str, summary: Summary | None, folder: Path) -> str:
+    """Like `check`, with the data's summary, which takes time for a world with many files."""
     if not is_finished(stage, folder):
         check_replaceable(stage, folder)
     resumed = stage != "tokenizer" and state_of(folder / stage).is_file()
     known = [name for name in needs().get(stage, ()) if file_of(name, folder).is_file()]
-    said, summary = "", contents_of(world)
+    said = ""
     for name in [*known, stage] if resumed else known:
         check_inputs(name, folder)
         said = check_data(name, summary, folder) or said
     return said
 
 
-def check_data(stage: str, summary: tuple[Data, set[str]] | None, folder: Path) -> str:
+def check_data(stage: str, summary: Summary | None, folder: Path) -> str:
     """Like `check`, for the data of a trained stage alone. `summary` is that of `contents_of`."""
     record = read_record(stage, folder)
     if not record or not record.data or not summary:
@@ -138,7 +145,7 @@ def records_in(folder: Path) -> list[Path]:
     return [*folder.glob("*trained_with.json"), *sorted(folder.glob("*/trained_with.json"))]
 
 
-def contents_of(world: World) -> tuple[Data, set[str]] | None:
+def contents_of(world: World) -> Summary | None:
     """A summary of a world's data and a hash of each file; None for a world without `contents`."""
     contents = getattr(world, "contents", None)
     return data_of(world.name, contents()) if contents else None
@@ -150,7 +157,8 @@ def begin(stage: str, world: World, folder: Path) -> Record | None:
     Returns what it is trained with; None for a training that an older version began, which has no
     record. Raises CheckpointError like `check`, or if an earlier stage is missing.
     """
-    check(stage, world, folder)
+    summary = contents_of(world)
+    check_with(stage, summary, folder)
     files = {name: file_of(name, folder) for name in needs().get(stage, ())}
     missing = [name for name, file in files.items() if not file.is_file()]
     if missing:
@@ -165,7 +173,6 @@ def begin(stage: str, world: World, folder: Path) -> Record | None:
     if earlier is None:
         return None
     inputs = {name: hash_of(file) for name, file in files.items()}
-    summary = contents_of(world)
     now = (summary[0],) if summary and earlier.data[-1:] != (summary[0],) else ()
     return Record(inputs, (*earlier.data, *now))
 
