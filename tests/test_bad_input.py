@@ -198,7 +198,7 @@ def test_stages_of_different_trainings(refuse, weights, configs):
 
 @pytest.mark.parametrize("error", [CheckpointError, TrainingError, ValueError])
 def test_training_errors(monkeypatch, tmp_path, capsys, error):
-    def fail(stage, world, folder, profile, device, minutes, execution):
+    def fail(stage, world, folder, profile, device, minutes, execution, weights):
         raise error("the loss became nan")
         yield
 

@@ -206,7 +206,7 @@ def test_auto_takes_the_best_device_that_is_there(monkeypatch):
     assert pick_device("auto").type == "cpu"
 
 
-def fake_stage(stage, world, folder, profile, device, minutes, execution):
+def fake_stage(stage, world, folder, profile, device, minutes, execution, weights):
     """Three steps; notes what it was called with."""
     calls.append((stage, folder.name, profile, device.type, minutes))
     for i in range(1, 4):
@@ -224,7 +224,9 @@ calls, stop_in = [], ""
 def fake_training(monkeypatch):
     calls.clear()
     monkeypatch.setattr(train, "steps_of", fake_stage)
-    monkeypatch.setattr(train, "split_minutes", lambda names, m: {n: m / len(names) for n in names})
+    monkeypatch.setattr(
+        train, "split_minutes", lambda names, m, _: {n: m / len(names) for n in names}
+    )
 
 
 def test_train_one_stage(fake_training, tmp_path, capsys):
@@ -303,7 +305,7 @@ def test_the_plain_loop_trains_unless_an_option_needs_the_other(
     command = ["train", "judge", "--out", str(tmp_path), "--device", "cpu", *options]
     assert main(command) == 0
     execution = train.Execution(2 if "--parts" in options else 1, "--recompute" in options)
-    assert used == [(loop, () if loop == "train_stage" else (execution,))]
+    assert used == [(loop, (None,) if loop == "train_stage" else (execution, None))]
 
 
 def test_train_names_the_stages_it_knows(tmp_path, capsys):

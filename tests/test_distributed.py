@@ -68,7 +68,14 @@ TINY = Sizes(
 )
 CLIPS = Path("clip", "model.safetensors")
 COMMAND = Namespace(
-    stage="clip", out=None, world="shapes", profile="smoke", minutes=None, parts=1, recompute=False
+    stage="clip",
+    out=None,
+    world="shapes",
+    start=None,
+    profile="smoke",
+    minutes=None,
+    parts=1,
+    recompute=False,
 )
 RESUMED = ("clip", "prior", "decoder")
 

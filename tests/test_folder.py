@@ -451,10 +451,16 @@ def test_pictures_go_with_their_captions(tmp_path, opened):
 
 def embedded_for(recipe, world, clip=None, tokenizer=None):
     """The embeddings that the job of a prior draws from."""
-    kind = replace(PRIORS["regression"], prepared=lambda config, z_i, z_t: None)
+    model = SimpleNamespace(config=SimpleNamespace(clip_embedding=4))
+    kind = replace(PRIORS["regression"], prepared=lambda config, z_i, z_t: model)
     clip = clip or SimpleNamespace(config=SimpleNamespace(embedding=4))
     setting = SimpleNamespace(
-        world=world, clip=clip, tokenizer=tokenizer, device="cpu", prefetch=lambda batches: batches
+        world=world,
+        clip=clip,
+        tokenizer=tokenizer,
+        device="cpu",
+        prefetch=lambda batches: batches,
+        network=lambda stage, new: new(),
     )
     return stages.prior_job(kind, setting, recipe).draw.__self__
 

@@ -153,9 +153,10 @@ def add_train(commands: Commands) -> None:
         commands,
         "train",
         "train one stage, or all stages in order",
-        "Train one stage, or all stages in order, from random weights. Ctrl-C stops the training "
-        "and saves it. --resume continues it.",
+        "Train one stage, or all stages in order, from random weights, or from pretrained weights "
+        "with --from. Ctrl-C stops the training and saves it. --resume continues it.",
         "minidalle2 train all --profile laptop",
+        "minidalle2 train all --world my_pictures --from emoji",
         "minidalle2 train clip --profile laptop --resume",
     )
     parser.add_argument(
@@ -168,12 +169,21 @@ def add_train(commands: Commands) -> None:
     )
     add_world(parser)
     parser.add_argument(
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="WEIGHTS",
+        help="start from pretrained weights: shapes, emoji, or a folder that `minidalle2 train` "
+        "wrote. This suits a few hundred pictures of your own. Tokenizer and sizes of the networks "
+        "are those of WEIGHTS, and `all` copies the upsamplers (default: random weights)",
+    )
+    parser.add_argument(
         "--profile",
-        choices=("smoke", "laptop", "full"),
-        default="laptop",
+        choices=("smoke", "laptop", "full", "finetune"),
         help="smoke: seconds, only shows that training runs; laptop: `all` takes about 40 minutes "
-        "on 2 CPU cores; full: takes longer and draws better, for a GPU or overnight (default "
-        "laptop)",
+        "on 2 CPU cores; full: takes longer and draws better, for a GPU or overnight; finetune: "
+        "needs --from, `all` takes about 10 minutes on 2 CPU cores (default: finetune with --from, "
+        "else laptop)",
     )
     parser.add_argument(
         "--minutes",

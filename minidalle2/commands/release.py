@@ -12,23 +12,11 @@ from pathlib import Path
 
 from minidalle2.clip import CLIP, CLIPConfig
 from minidalle2.commands.familiarity import FILE, write_threshold
-from minidalle2.decoder import Decoder, DecoderConfig
-from minidalle2.priors.kinds import PRIORS
 from minidalle2.storage.checkpoints import load_model, save_model
 from minidalle2.storage.eight_bits import pack
 from minidalle2.storage.records import check_inputs
-from minidalle2.training.glide import Glide
-from minidalle2.upsampler import Upsampler, UpsamplerConfig
+from minidalle2.training.pretrained import CLASSES, LICENCES, take_licences
 from minidalle2.worlds.catalogue import find, open_world
-
-CLASSES = {
-    "clip": (CLIPConfig, CLIP),
-    **{kind.stage: (kind.config, kind.model) for kind in PRIORS.values()},
-    "decoder": (DecoderConfig, Decoder),
-    "glide": (DecoderConfig, Glide),
-    "upsampler64": (UpsamplerConfig, Upsampler),
-    "upsampler128": (UpsamplerConfig, Upsampler),
-}
 
 
 def release(run: Path, weights: Path) -> float:
@@ -44,12 +32,13 @@ def release(run: Path, weights: Path) -> float:
         (weights / name).unlink(missing_ok=True)
         if (run / name).is_file():
             shutil.copy(run / name, weights / name)
+    take_licences(run, weights)
     stages = dict(CLASSES)
     world = find(weights.name)
     if world:
         stages["judge"] = (world.judge.config, world.judge.model)
         if world.licences:
-            shutil.copytree(world.licences(), weights / "LICENSES", dirs_exist_ok=True)
+            shutil.copytree(world.licences(), weights / LICENCES, dirs_exist_ok=True)
     for stage, classes in stages.items():
         if (run / stage).is_dir():
             save_model(weights / stage, stage, load_model(run / stage, stage, *classes), pack)

@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from minidalle2.commands.options import make_folder
+from minidalle2.dalle2 import weights_folder
 from minidalle2.scale.distributed import (
     any_process,
     first_goes_ahead,
@@ -26,7 +27,8 @@ from minidalle2.storage.locks import InUse, locked
 from minidalle2.storage.memory import keep_freed_memory
 from minidalle2.storage.progress import doing, hidden, ticking
 from minidalle2.training.lineage import check_replaceable, check_with, contents_of, is_kept
-from minidalle2.training.recipes import split_minutes
+from minidalle2.training.pretrained import COPIED, check_weights, copy_stage, take_licences
+from minidalle2.training.recipes import FINETUNE_MINUTES, LAPTOP_MINUTES, split_minutes
 from minidalle2.training.run import Step, state_of
 from minidalle2.training.stages import ALL, STAGES, train_stage
 from minidalle2.training.world import World
@@ -42,11 +44,15 @@ def run(args: Namespace) -> None:
 def train_stages(args: Namespace, device: torch.device) -> None:
     stages = chosen_stages(args.stage)
     folder = args.out or Path("runs") / label_of(args.world)
+    weights = weights_folder(args.start) if args.start else None
+    profile = chosen_profile(args.profile, weights)
+    copied = COPIED if weights and args.stage == "all" else ()
     if args.stage == "tokenizer" and args.minutes:
         raise ValueError("--minutes has no effect on the tokenizer; leave it out")
     minutes = {args.stage: args.minutes}
     if args.minutes and args.stage == "all":
-        minutes = split_minutes(list(stages), args.minutes)
+        shares = FINETUNE_MINUTES if weights else LAPTOP_MINUTES
+        minutes = split_minutes(list(stages), args.minutes, shares)
     with first_goes_ahead():
         if is_first() and not args.resume:
             refuse_to_start_over(folder, stages)
@@ -58,7 +64,7 @@ def train_stages(args: Namespace, device: torch.device) -> None:
     with alone(folder, stages), telling_unreadable(world):
         kept = [stage for stage in stages if is_kept(stage, folder)]
         if is_first():
-            prepare(stages, world, folder, args.resume)
+            prepare(stages, world, folder, args.resume, weights)
             if first:
                 print(f"there is no tokenizer in {folder} yet, so it is trained first")
             for stage in kept:
@@ -66,9 +72,12 @@ def train_stages(args: Namespace, device: torch.device) -> None:
         for stage in stages:
             if stage in kept:
                 continue
+            if stage in copied and not state_of(folder / stage).is_file():
+                copy(stage, weights, folder)
+                continue
             try:
                 spent[stage] = train(
-                    stage, world, folder, args.profile, device, minutes.get(stage), execution
+                    stage, world, folder, profile, device, minutes.get(stage), execution, weights
                 )
             except KeyboardInterrupt as stop:
                 raise KeyboardInterrupt(where_it_stopped(folder, stage)) from stop
@@ -76,18 +85,33 @@ def train_stages(args: Namespace, device: torch.device) -> None:
         print(f"{'all':12}  {sum(spent.values()):6.1f} min, in {folder}")
 
 
-def prepare(stages: tuple[str, ...], world: World, folder: Path, resume: bool) -> None:
+def prepare(
+    stages: tuple[str, ...], world: World, folder: Path, resume: bool, weights: Path | None
+) -> None:
     """Checks that all stages can be trained in the folder, before the first one begins.
 
     Prints whether files were added to the data since. Raises CheckpointError if something else has
-    changed, or if a stage would be replaced under a later one.
+    changed, or if a stage would be replaced under a later one. Raises ValueError if a stage can't
+    start from the pretrained `weights`.
     """
     if "tokenizer" in stages and not resume:
         discard_tokenizer(folder)
+    if weights:
+        check_weights(stages, weights, folder)
     summary = contents_of(world)
-    grown = [said for stage in stages if (said := check_with(stage, summary, folder))]
+    grown = [said for stage in stages if (said := check_with(stage, summary, folder, weights))]
     for said in grown[:1]:
         print(said)
+    if weights:
+        take_licences(weights, folder)
+
+
+def copy(stage: str, weights: Path, folder: Path) -> None:
+    """Copies the pretrained weights of a stage, which is not trained."""
+    with first_goes_ahead():
+        if is_first():
+            copy_stage(stage, weights, folder)
+            print(f"{stage:12}  is copied from {weights / stage}")
 
 
 def discard_tokenizer(folder: Path) -> None:
@@ -102,6 +126,16 @@ def discard_tokenizer(folder: Path) -> None:
 def lacks_tokenizer(stages: tuple[str, ...], folder: Path) -> bool:
     """Whether CLIP is trained first of all, and there is no tokenizer for it."""
     return stages[0] == "clip" and not (folder / "tokenizer.json").is_file()
+
+
+def chosen_profile(name: str | None, weights: Path | None) -> str:
+    """Raises ValueError for `finetune` without pretrained weights."""
+    if name == "finetune" and weights is None:
+        raise ValueError(
+            "--profile finetune is too short for random weights; add --from emoji, or use "
+            "--profile laptop"
+        )
+    return name or ("finetune" if weights else "laptop")
 
 
 def chosen_stages(name: str) -> tuple[str, ...]:
@@ -191,11 +225,14 @@ def train(
     device: torch.device,
     minutes: float | None,
     execution: Execution,
+    weights: Path | None = None,
 ) -> float:
     """Trains one stage to its end. Returns the minutes that this call took."""
     started, step = time.monotonic(), None
     with (
-        closing(steps_of(stage, world, folder, profile, device, minutes, execution)) as steps,
+        closing(
+            steps_of(stage, world, folder, profile, device, minutes, execution, weights)
+        ) as steps,
         tqdm(desc=stage, unit="step", leave=False, disable=hidden()) as bar,
         ticking(bar),
     ):
@@ -220,6 +257,7 @@ def steps_of(
     device: torch.device,
     minutes: float | None,
     execution: Execution,
+    weights: Path | None,
 ) -> Iterator[Step]:
     """The steps of a training.
 
@@ -227,5 +265,5 @@ def steps_of(
     scale/.
     """
     if device.type != "cuda" and processes() == 1 and execution == ONE_PASS:
-        return train_stage(stage, world, folder, profile, device, minutes)
-    return train_stage_at_scale(stage, world, folder, profile, device, minutes, execution)
+        return train_stage(stage, world, folder, profile, device, minutes, weights)
+    return train_stage_at_scale(stage, world, folder, profile, device, minutes, execution, weights)

@@ -70,16 +70,20 @@ def train_stage(
     device: torch.device,
     minutes: float | None = None,
     execution: Execution = ONE_PASS,
+    weights: Path | None = None,
 ) -> Iterator[Step]:
-    """Trains one stage into folder/stage, or resumes it. Yields its steps in every process."""
+    """Trains one stage into folder/stage, or resumes it. Yields its steps in every process.
+
+    It starts from the pretrained `weights`, a folder, or else from random weights.
+    """
     if stage == "tokenizer":
         if is_first():
-            make_tokenizer(world, folder)
+            make_tokenizer(world, folder, weights)
         wait_for_all()
         return
-    record = begin(stage, world, folder) if is_first() else None
+    record = begin(stage, world, folder, weights) if is_first() else None
     workers = workers_for(world, device)
-    setting = Setting(world, folder, device, lambda batches: Prefetched(batches, workers))
+    setting = Setting(world, folder, device, lambda batches: Prefetched(batches, workers), weights)
     recipe = planned_recipe(world, profile, stage, minutes)
     job = make_job(stage, setting, recipe)
     if execution.recompute:

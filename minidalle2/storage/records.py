@@ -1,10 +1,12 @@
 """What a stage was trained with: `trained_with.json` beside its weights.
 
-{"inputs": {"tokenizer": hash, "clip": hash}, "data": [{"world", "files", "hash", "sample"}]}
+{"inputs": {"tokenizer": hash, "clip": hash}, "data": [{"world", "files", "hash", "sample"}],
+ "started_from": {"weights", "hash"}}
 
 `inputs` are the earlier stages that the training read. `data` has one entry, and one more for each
-time that files were added to the data before the training was resumed. Weights of older versions
-and released weights have no record. Nothing is checked for them.
+time that files were added to the data before the training was resumed. `started_from` is only there
+if the training started from pretrained weights. Weights of older versions and released weights have
+no record. Nothing is checked for them.
 """
 
 import hashlib
@@ -29,11 +31,20 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Start:
+    """The pretrained weights from which a stage started."""
+
+    weights: str  # their name or folder, for messages
+    hash: str  # of the file of the stage
+
+
+@dataclass(frozen=True)
 class Record:
     """What a stage was trained with."""
 
     inputs: Mapping[str, str]  # earlier stage → hash of its file
     data: tuple[Data, ...]  # in the order in which the data was used
+    started_from: Start | None = None  # None for random weights
 
 
 def data_of(world: str, contents: Iterable[str]) -> tuple[Data, set[str]]:
@@ -79,7 +90,10 @@ def path_of(stage: str, folder: Path) -> Path:
 
 
 def write_record(record: Record, stage: str, folder: Path) -> None:
-    write_json(path_of(stage, folder), asdict(record))
+    content = asdict(record)
+    if record.started_from is None:
+        del content["started_from"]
+    write_json(path_of(stage, folder), content)
 
 
 def read_record(stage: str, folder: Path) -> Record | None:
@@ -90,7 +104,8 @@ def read_record(stage: str, folder: Path) -> Record | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         data = tuple(Data(**entry) for entry in content["data"])
-        return Record({str(k): str(v) for k, v in content["inputs"].items()}, data)
+        start = Start(**content["started_from"]) if "started_from" in content else None
+        return Record({str(k): str(v) for k, v in content["inputs"].items()}, data, start)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is broken ({type(error).__name__}: {error}); restore it, or delete it to go "

@@ -1,7 +1,8 @@
 """Which stages and which data a stage is trained with, and what follows if they have changed.
 
 No stage is replaced while later stages depend on it. A training is not continued, and nothing is
-built on it, after its tokenizer, its CLIP or its data has changed. The exception is data to which
+built on it, after its tokenizer, its CLIP or its data has changed. It is not continued with other
+pretrained weights than it started from (starts.py). The exception is data to which
 files were only added: then the training continues with all files, and its record says so.
 """
 
@@ -26,6 +27,7 @@ from minidalle2.storage.records import (
     write_record,
 )
 from minidalle2.training.run import Step, progress_of, state_of
+from minidalle2.training.starts import check_start, is_copy, start_of
 from minidalle2.training.world import World
 
 Summary = tuple[Data, set[str]]  # of all files of a world, and a hash of each file
@@ -63,7 +65,8 @@ def is_finished(stage: str, folder: Path) -> bool:
         with reading(log):
             last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
         return last["step"] >= last["total"]
-    return not path_of(stage, folder).is_file()  # released weights have neither log nor record
+    # Released weights have neither log nor record, and copied weights have no log.
+    return not path_of(stage, folder).is_file() or is_copy(stage, folder)
 
 
 def is_kept(stage: str, folder: Path) -> bool:
@@ -92,17 +95,21 @@ def check_replaceable(stage: str, folder: Path) -> None:
     )
 
 
-def check(stage: str, world: World, folder: Path) -> str:
+def check(stage: str, world: World, folder: Path, weights: Path | None = None) -> str:
     """Whether a stage may be trained or resumed in the folder of a run.
 
+    `weights` is the folder of pretrained weights from which the training starts, if it does.
     Returns a sentence if files were added to the data since the training began, else ''. Raises
     CheckpointError if something else has changed, or if later stages depend on the stage.
     """
-    return check_with(stage, contents_of(world), folder)
+    return check_with(stage, contents_of(world), folder, weights)
 
 
-def check_with(stage: str, summary: Summary | None, folder: Path) -> str:
+def check_with(
+    stage: str, summary: Summary | None, folder: Path, weights: Path | None = None
+) -> str:
     """Like `check`, with the data's summary, which takes time for a world with many files."""
+    check_start(stage, folder, weights)
     if not is_finished(stage, folder):
         check_replaceable(stage, folder)
     resumed = stage != "tokenizer" and state_of(folder / stage).is_file()
@@ -151,14 +158,14 @@ def contents_of(world: World) -> Summary | None:
     return data_of(world.name, contents()) if contents else None
 
 
-def begin(stage: str, world: World, folder: Path) -> Record | None:
+def begin(stage: str, world: World, folder: Path, weights: Path | None = None) -> Record | None:
     """Checks a stage before its training begins or resumes.
 
     Returns what it is trained with; None for a training that an older version began, which has no
     record. Raises CheckpointError like `check`, or if an earlier stage is missing.
     """
     summary = contents_of(world)
-    check_with(stage, summary, folder)
+    check_with(stage, summary, folder, weights)
     files = {name: file_of(name, folder) for name in needs().get(stage, ())}
     missing = [name for name, file in files.items() if not file.is_file()]
     if missing:
@@ -169,12 +176,12 @@ def begin(stage: str, world: World, folder: Path) -> Record | None:
             f"{missing[-1]} --out {folder}` comes first"
         )
     resumed = state_of(folder / stage).is_file()
-    earlier = read_record(stage, folder) if resumed else Record({}, ())
+    earlier = read_record(stage, folder) if resumed else Record({}, (), start_of(stage, weights))
     if earlier is None:
         return None
     inputs = {name: hash_of(file) for name, file in files.items()}
     now = (summary[0],) if summary and earlier.data[-1:] != (summary[0],) else ()
-    return Record(inputs, (*earlier.data, *now))
+    return Record(inputs, (*earlier.data, *now), earlier.started_from)
 
 
 def recorded(

@@ -3,6 +3,7 @@
 The stages are trained one after another. Each loads the earlier ones from the folder of the run:
 tokenizer → clip → priors and decoder → glide. `image_tower` extends a trained CLIP, and
 commands/release.py then ships the extended one. The upsamplers and the judge need no earlier stage.
+A stage starts from random weights, or from pretrained weights (pretrained.py).
 """
 
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -39,6 +41,7 @@ from minidalle2.training.jobs import AnyJob, ContrastiveJob, Job, onto, rows_of
 from minidalle2.training.lineage import begin, recorded
 from minidalle2.training.loop import fit
 from minidalle2.training.precision import half_precision
+from minidalle2.training.pretrained import check_weights, pretrained, take_tokenizer
 from minidalle2.training.recipe import Recipe
 from minidalle2.training.recipes import recipe_of
 from minidalle2.training.run import Step
@@ -63,6 +66,7 @@ class Setting:
     folder: Path  # of the run, with a subfolder for each stage
     device: torch.device
     prefetch: Callable[[Batches], Batches] = lambda batches: batches  # may make batches ahead
+    weights: Path | None = None  # the folder of pretrained weights from which networks start
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -78,6 +82,10 @@ class Setting:
         clip = load_model(self.folder / "clip", "clip", CLIPConfig, CLIP)
         return clip.to(self.device).requires_grad_(False)
 
+    def network(self, stage: str, new: Callable[[], nn.Module]) -> Any:
+        """The pretrained network of a stage; without pretrained weights, `new()`."""
+        return pretrained(stage, self.weights) if self.weights else new()
+
 
 def train_stage(
     stage: str,
@@ -86,30 +94,36 @@ def train_stage(
     profile: str,
     device: torch.device,
     minutes: float | None = None,
+    weights: Path | None = None,
 ) -> Iterator[Step]:
     """Trains one stage into folder/stage, or resumes it. Yields its steps.
 
-    Raises CheckpointError if an earlier stage is missing, or if an earlier stage or the data has
-    changed.
+    It starts from the pretrained `weights`, a folder, or else from random weights. Raises
+    CheckpointError if an earlier stage is missing, or if an earlier stage, the data or the
+    pretrained weights have changed.
     """
     if stage == "tokenizer":
-        make_tokenizer(world, folder)
+        make_tokenizer(world, folder, weights)
         return
-    record = begin(stage, world, folder)
+    record = begin(stage, world, folder, weights)
     recipe = planned_recipe(world, profile, stage, minutes)
-    job = make_job(stage, Setting(world, folder, device), recipe)
+    job = make_job(stage, Setting(world, folder, device, weights=weights), recipe)
     steps = fit(job.model, job.data, job.loss, recipe, folder / stage, stage, job.kept)
     yield from with_sheets(recorded(steps, record, stage, folder), job, folder / stage)
 
 
-def make_tokenizer(world: World, folder: Path) -> None:
+def make_tokenizer(world: World, folder: Path, weights: Path | None = None) -> None:
     """Writes tokenizer.json, and sampling.json if the world is not sampled in the default way.
 
-    A tokenizer that is there is kept, because another one would give all captions other ids.
+    With pretrained `weights`, both files are copied. A tokenizer that is there is kept, because
+    another one would give all captions other ids.
     """
     if (folder / "tokenizer.json").is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
+    if weights:
+        take_tokenizer(weights, folder)
+        return
     record, tokenizer = begin("tokenizer", world, folder), train_tokenizer(world)
     save_sampling(folder, world.sampling)
     write_record(record, "tokenizer", folder)
@@ -129,7 +143,12 @@ def planned_recipe(world: World, profile: str, stage: str, minutes: float | None
 
 
 def make_job(stage: str, setting: Setting, recipe: Recipe) -> AnyJob:
-    """The job of a stage, with its model on the device. Seeds torch's global generator."""
+    """The job of a stage, with its model on the device. Seeds torch's global generator.
+
+    Raises ValueError or CheckpointError if the stage can't start from the pretrained weights.
+    """
+    if setting.weights:
+        check_weights((stage,), setting.weights, setting.folder)
     torch.manual_seed(recipe.seed)
     if stage in PRIOR_STAGES:
         job = prior_job(PRIOR_STAGES[stage], setting, recipe)
@@ -168,8 +187,9 @@ def save_sheet(pictures: Tensor, path: Path) -> None:
 def clip_job(setting: Setting) -> ContrastiveJob:
     tokenizer = setting.tokenizer
     config = replace(setting.world.sizes.clip, vocab_size=tokenizer.vocab_size)
+    clip = setting.network("clip", lambda: CLIP(config))
     draw = partial(contrasting_batch, setting.world, tokenizer)
-    return ContrastiveJob(CLIP(config), draw, onto(setting.device), embed_pairs, contrast)
+    return ContrastiveJob(clip, draw, onto(setting.device), embed_pairs, contrast)
 
 
 def contrasting_batch(
@@ -224,16 +244,33 @@ def prior_job(kind: PriorKind, setting: Setting, recipe: Recipe) -> Job:
     if "vocab_size" in {field.name for field in fields(config)}:
         config = replace(config, vocab_size=tokenizer.vocab_size)
     with doing("measuring embeddings"):
-        model = kind.prepared(config, embedded.z_i, embedded.z_t)
+        model = setting.network(
+            kind.stage, lambda: kind.prepared(config, embedded.z_i, embedded.z_t)
+        )
+    check_embedding(kind.stage, model, clip)
     return Job(model, embedded.draw, onto(setting.device), kind.draws, kind.loss_at)
 
 
 def decoder_job(setting: Setting) -> Job:
-    """The text encoder starts with the weights of CLIP's, then trains with the rest."""
+    """A new decoder's text encoder starts with the weights of CLIP's, then trains with the rest."""
     clip, tokenizer = setting.clip, setting.tokenizer
-    decoder = Decoder(replace(setting.world.sizes.decoder, vocab_size=tokenizer.vocab_size))
-    decoder.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
+    config = replace(setting.world.sizes.decoder, vocab_size=tokenizer.vocab_size)
+    decoder = setting.network("decoder", lambda: Decoder(config))
+    check_embedding("decoder", decoder, clip)
+    if not setting.weights:  # a pretrained decoder has a trained text encoder
+        decoder.text_encoder.load_state_dict(clip.text_tower.encoder.state_dict())
     return drawing_job(setting, tokenizer, clip, decoder)
+
+
+def check_embedding(stage: str, model: Any, clip: CLIP) -> None:
+    """Raises CheckpointError if the model of a stage needs embeddings of another length."""
+    needed, given = model.config.clip_embedding, clip.config.embedding
+    if needed != given:
+        raise CheckpointError(
+            f"{stage} needs embeddings of {needed} numbers, but the CLIP in this folder makes "
+            f"{given}; start {stage} with --from from the weights from which that CLIP started, or "
+            "choose another folder with --out"
+        )
 
 
 def glide_job(setting: Setting) -> Job:
@@ -243,7 +280,7 @@ def glide_job(setting: Setting) -> Job:
     """
     decoder = load_model(setting.folder / "decoder", "decoder", DecoderConfig, Decoder)
     clip = setting.clip
-    glide = fed_with_text(decoder, clip.text_tower)
+    glide = setting.network("glide", lambda: fed_with_text(decoder, clip.text_tower))
     return drawing_job(setting, setting.tokenizer, clip, glide)
 
 
@@ -299,7 +336,7 @@ def upsampler_job(size: int, setting: Setting) -> Job:
         enlarged = nn.functional.interpolate(low, scale_factor=2, mode="bicubic")
         return torch.cat((enlarged, drawn, high))  # the input, the result, the truth
 
-    model = Upsampler(UpsamplerConfig(size, schedule))
+    model = setting.network(f"upsampler{size}", lambda: Upsampler(UpsamplerConfig(size, schedule)))
     return Job(model, draw, onto(setting.device), draws, upsampler_loss_at, sheet)
 
 

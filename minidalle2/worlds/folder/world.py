@@ -176,7 +176,7 @@ class Folder:
             text += (
                 f"\nfewer than {FEW} pictures: the networks will probably memorise the training "
                 "pictures, and new prompts will give mixtures of them; a few thousand pictures "
-                "work better"
+                "work better, or start from pretrained weights with `train all --from emoji`"
             )
         return text
 
