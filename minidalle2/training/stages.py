@@ -238,17 +238,25 @@ def prior_job(kind: PriorKind, setting: Setting, recipe: Recipe) -> Job:
     used = recipe.steps * recipe.batch_size
     n = min(used // 6, max(EMBEDDED, used // 10), world.enough)
     embedded = embed(world, clip, tokenizer, n, setting.prefetch)
+
+    def new() -> Any:
+        config = prior_config(kind, world, clip, tokenizer)
+        with doing("measuring embeddings"):
+            return kind.prepared(config, embedded.z_i, embedded.z_t)
+
+    model = setting.network(kind.stage, new)
+    check_embedding(kind.stage, model, clip)
+    return Job(model, embedded.draw, onto(setting.device), kind.draws, kind.loss_at)
+
+
+def prior_config(kind: PriorKind, world: World, clip: CLIP, tokenizer: Tokenizer) -> Any:
+    """The config of a new prior: the world's, or else the default one."""
     config = world.sizes.priors.get(kind.stage)
     if config is None:
         config = kind.config(clip_embedding=clip.config.embedding)
     if "vocab_size" in {field.name for field in fields(config)}:
         config = replace(config, vocab_size=tokenizer.vocab_size)
-    with doing("measuring embeddings"):
-        model = setting.network(
-            kind.stage, lambda: kind.prepared(config, embedded.z_i, embedded.z_t)
-        )
-    check_embedding(kind.stage, model, clip)
-    return Job(model, embedded.draw, onto(setting.device), kind.draws, kind.loss_at)
+    return config
 
 
 def decoder_job(setting: Setting) -> Job:
