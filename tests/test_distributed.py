@@ -34,6 +34,7 @@ from minidalle2.scale.distributed import (
     together,
 )
 from minidalle2.scale.loop import ONE_PASS, Execution
+from minidalle2.storage.records import read_record
 from minidalle2.tokenizer import END
 from minidalle2.training import loop, stages
 from minidalle2.training.jobs import rows_of
@@ -90,10 +91,19 @@ def tiny(setattr=setattr) -> None:
         setattr(module, "half_precision", lambda device: nullcontext())
 
 
-def train(stage: str, folder: Path, stop_at: int | None = None) -> list[float]:
+def train(
+    stage: str, folder: Path, stop_at: int | None = None, weights: Path | None = None
+) -> list[float]:
     """→ the loss of each step, by the plain loop in one process, by scale/loop.py in several."""
     train_stage = stages.train_stage if processes() == 1 else scale_loop.train_stage
-    return losses_of(train_stage(stage, Shapes(), folder, "smoke", CPU), stop_at)
+    steps = train_stage(stage, Shapes(), folder, "smoke", CPU, weights=weights)
+    return losses_of(steps, stop_at)
+
+
+def tune(folder: Path, weights: Path) -> list[float]:
+    """→ the losses of a CLIP that starts from pretrained weights."""
+    train("tokenizer", folder, weights=weights)
+    return train("clip", folder, weights=weights)
 
 
 def losses_of(steps, stop_at: int | None = None) -> list[float]:
@@ -142,6 +152,7 @@ def work_together(folder: Path) -> None:
         for stage in RESUMED:
             train(stage, folder / "begun_by_two" / stage, stop_at=2)
             every[f"{stage}, resumed"] = train(stage, folder / "begun_by_one" / stage)
+        every["clip, tuned"] = tune(folder / "tuned_by_two", folder / "alone")
         for parts in (1, 2):
             save_file(gradients(parts), folder / f"gradients-{parts}-{number()}.safetensors")
         for step in scale_loop.train_stage("decoder", Shapes(), folder / "by_two", "smoke", CPU):
@@ -163,6 +174,7 @@ def folder(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         tiny(patch.setattr)
         alone = {stage: train(stage, folder / "alone") for stage in stages.STAGES}
+        alone["clip, tuned"] = tune(folder / "tuned_by_one", folder / "alone")
         (folder / "losses.json").write_text(json.dumps(alone))
         for stage in RESUMED:
             for begun in ("begun_by_one", "begun_by_two"):
@@ -206,6 +218,14 @@ def test_two_processes_have_the_losses_of_one(folder, stage):
     # Muon takes its steps in bfloat16, which makes of seventh digits third ones.
     assert first == pytest.approx(alone, rel=max(close, 2e-3))
     assert losses(folder, "losses-1")[stage] == first
+
+
+def test_two_processes_start_from_pretrained_weights(folder):
+    alone, first, second = (losses(folder, f"losses{p}")["clip, tuned"] for p in ("", "-0", "-1"))
+    assert first == pytest.approx(alone, rel=2e-3) and first == second
+    assert abs(first[0] - losses(folder)["clip"][0]) > 0.01  # those of random weights
+    one, two = (read_record("clip", folder / f"tuned_by_{n}") for n in ("one", "two"))
+    assert one == two and one.started_from.weights == str(folder / "alone")
 
 
 @pytest.mark.parametrize("stage", RESUMED)
