@@ -28,10 +28,11 @@ from minidalle2.storage.records import file_of, hash_of, read_record
 from minidalle2.tokenizer import Tokenizer
 from minidalle2.training import embedded, stages
 from minidalle2.training.lineage import is_kept
-from minidalle2.training.recipes import FINETUNE_MINUTES, PROFILES
+from minidalle2.training.recipes import FINETUNE, FINETUNE_MINUTES, LAPTOP, PROFILES
 from minidalle2.training.stages import Setting, make_job, train_stage
 from minidalle2.training.starts import name_of
 from minidalle2.worlds.folder.world import Folder
+from tests.benchmarks.finetuning import BLUE, questions, score, things
 
 CPU = torch.device("cpu")
 SMOKE = PROFILES["smoke"]
@@ -280,11 +281,11 @@ def test_another_profile_can_be_chosen(called, weights, pictures, run):
 def test_fine_tuning_is_shorter_and_slower_than_training_from_nothing():
     assert set(FINETUNE_MINUTES) == set(TRAINED)
     for stage in TRAINED:
-        short, long = PROFILES["finetune"][stage], PROFILES["laptop"][stage]
+        short, long = FINETUNE[stage], LAPTOP[stage]
         assert short.steps < long.steps and short.learning_rate < long.learning_rate
         assert 0 < short.warmup_steps < short.steps / 2
-    rates = {stage: PROFILES["finetune"][stage].learning_rate for stage in TRAINED}
-    assert min(rates, key=rates.get) == "clip"  # it memorises first
+    seen = {stage: recipe.steps * recipe.batch_size for stage, recipe in FINETUNE.items()}
+    assert min(TRAINED, key=seen.get) == "clip"  # it memorises first
 
 
 # Impossible combinations
@@ -390,3 +391,25 @@ def test_stages_of_two_sizes_do_not_meet(weights, pictures, run):
 def test_the_name_of_weights_is_what_from_takes(weights):
     assert name_of(WEIGHTS / "emoji") == "emoji"
     assert name_of(weights) == str(weights)
+
+
+# The reading test (benchmarks/finetuning.py)
+
+
+def test_each_question_has_ten_captions_of_one_variant_with_the_right_one():
+    trained, new = things()
+    assert len(trained) == 150 and not set(trained) & set(new)
+    captions = [text for name in trained.values() for text in (name, name + BLUE)]
+    assert len(set(captions)) == 300 and not set(new.values()) & set(captions)
+    asked = questions(captions, 100)
+    assert len({caption for caption, _ in asked}) == 100
+    for caption, choices in asked:
+        assert caption in choices and len(set(choices)) == 10
+        assert len({choice.endswith(BLUE) for choice in choices}) == 1
+    places = [choices.index(caption) for caption, choices in asked]
+    assert set(places) == set(range(10))  # the place does not give the answer away
+
+
+def test_answers_are_counted():
+    assert score({"1": "a", "2": "c", "3": "j"}, "1 a\n2 b\n") == (1, 3)
+    assert score({"1": "a", "12": "c"}, "12 c)\n1 a\n\n") == (2, 2)

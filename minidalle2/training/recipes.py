@@ -38,11 +38,11 @@ SMOKE = {
 }
 # From pretrained weights, on 200 to 2,000 pictures, in about ten minutes on 2 CPU cores. The rates
 # are lower than above, so that the networks keep what they know. CLIP would soon memorise so few
-# pictures: it makes the fewest steps, with the lowest rate and more weight decay. It sees each
-# picture augmented about 20 to 60 times.
+# pictures. So it sees the fewest of them, augmented, and has more weight decay. Of 300 pictures it
+# sees each one about 40 times.
 FINETUNE = LAPTOP | {
     "clip": Recipe(
-        steps=100, batch_size=128, learning_rate=1e-3, warmup_steps=20, weight_decay=0.1
+        steps=100, batch_size=128, learning_rate=2e-3, warmup_steps=20, weight_decay=0.1
     ),
     "prior": Recipe(steps=500, batch_size=128, learning_rate=2e-3, warmup_steps=50),
     "autoregressive_prior": Recipe(steps=500, batch_size=128, learning_rate=2e-3, warmup_steps=50),
