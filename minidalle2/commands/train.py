@@ -73,7 +73,9 @@ def train_stages(args: Namespace, device: torch.device) -> None:
             if stage in kept:
                 continue
             if stage in copied and not state_of(folder / stage).is_file():
-                copy(stage, weights, folder)
+                if is_first():  # the others need no upsampler
+                    copy_stage(stage, weights, folder)
+                    print(f"{stage:12}  is copied from {weights / stage}")
                 continue
             try:
                 spent[stage] = train(
@@ -104,14 +106,6 @@ def prepare(
         print(said)
     if weights:
         take_licences(weights, folder)
-
-
-def copy(stage: str, weights: Path, folder: Path) -> None:
-    """Copies the pretrained weights of a stage, which is not trained."""
-    with first_goes_ahead():
-        if is_first():
-            copy_stage(stage, weights, folder)
-            print(f"{stage:12}  is copied from {weights / stage}")
 
 
 def discard_tokenizer(folder: Path) -> None:
