@@ -84,6 +84,16 @@ def test_names_are_whole():
         assert row.group != "flags" and not (row.group == "people-body" and "200d" in row.key)
 
 
+def test_shortcodes_are_those_of_chat_systems():
+    by_name = {row.name: row.shortcodes for row in names()}
+    assert {"+1", "thumbsup", "thumbs_up"} <= set(by_name["thumbs up"])
+    assert by_name["hot beverage"] == ("coffee", "hot_beverage")
+    assert {"bee", "honeybee"} == set(by_name["honeybee"])
+    for name, codes in by_name.items():
+        assert codes and len(set(codes)) == len(codes), name
+        assert all(re.fullmatch(r"[^\s:]+", code) for code in codes), name
+
+
 def test_everything_is_as_it_was_built():
     built = lock()["built"]
     assert set(built) == {"names.jsonl", "splits.json", *(f"{style}.json" for style in STYLES)}
@@ -382,6 +392,13 @@ def test_build_names_keys_and_tiers(build):
     assert build.tier_of("alarm clock", "travel-places", "time") == "core"
     assert build.tier_of("red circle", "symbols", "geometric") == "core"
     assert build.tier_of("Aries", "symbols", "zodiac") == "symbols"
+
+
+def test_shortcodes_are_joined(build, monkeypatch):
+    files = {"github": {"A": "x", "B": ["y", "z"]}, "iamcal": {"A": ["x", "w"]}, "cldr": {"C": "v"}}
+    monkeypatch.setattr(build, "SHORTCODES", tuple(files))
+    monkeypatch.setattr(build, "read_json", lambda _, name: files[Path(name).stem])
+    assert build.read_shortcodes(Path("a")) == {"A": ["x", "w"], "B": ["y", "z"], "C": ["v"]}
 
 
 def test_aliases_are_followed_and_flipped(build):

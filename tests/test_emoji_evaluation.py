@@ -10,11 +10,21 @@ from tiny_model import save_tiny
 from minidalle2.commands.cli import main
 from minidalle2.manipulations.inversion import Walk
 from minidalle2.storage.checkpoints import save_model
+from minidalle2.storage.pictures import to_uint8
 from minidalle2.training.stages import train_stage
 from minidalle2.worlds.catalogue import load_judge
-from minidalle2.worlds.emoji.evaluation import copying, manipulations, report
+from minidalle2.worlds.emoji.backgrounds import compose, sample_backgrounds
+from minidalle2.worlds.emoji.drawings import draw
+from minidalle2.worlds.emoji.evaluation import copying, manipulations, natural, report
 from minidalle2.worlds.emoji.evaluation.copying import NEAR, nearest
 from minidalle2.worlds.emoji.evaluation.naming import answer_ranks, embed_texts
+from minidalle2.worlds.emoji.evaluation.natural import (
+    Natural,
+    accepted_ranks,
+    natural_prompts,
+    natural_rows,
+    read_backgrounds,
+)
 from minidalle2.worlds.emoji.evaluation.prompts import (
     LANGUAGES,
     Drawn,
@@ -43,7 +53,7 @@ from minidalle2.worlds.emoji.labels import (
 )
 from minidalle2.worlds.emoji.names import drawings
 from minidalle2.worlds.emoji.splits import members, split_of
-from minidalle2.worlds.emoji.words import STYLES
+from minidalle2.worlds.emoji.words import BACKGROUNDS, STYLES, WHITE
 from minidalle2.worlds.emoji.world import Emoji
 from minidalle2.worlds.emoji.worn import erased, moved, worn
 
@@ -298,6 +308,86 @@ def test_evaluate_writes_rows_and_sheets(weights, tmp_path, monkeypatch, capsys,
     assert activities | {"comparing with the training pictures", "editing 3 drawings"} < set(
         bars.full()
     )
+
+
+def test_natural_prompts_parse_and_can_be_answered():
+    prompts = natural_prompts()
+    core = {name.name for name in known_names() if name.tier == "core"}
+    known = {name.name for name in core_names()} | {name.name for name in known_names()}
+    assert len(prompts) >= 200 and len({one.prompt for one in prompts}) == len(prompts)
+    for i, one in enumerate(prompts):
+        assert one.prompt.strip() and set(one.accepted) <= known, f"prompt {i}"
+        assert set(one.accepted) & core, f"prompt {i}"
+    assert {one.language for one in prompts} == {"English", "Chinese"}
+    assert any(one.background is not None for one in prompts)
+
+
+def test_the_best_accepted_name_counts():
+    names = [name.name for name in known_names()]
+    prompts = (
+        Natural("p", (names[4], names[7]), None),
+        Natural("q", (names[2], "no name"), WHITE),
+    )
+    scores = torch.zeros(4, len(names))  # both prompts, and both again
+    scores[0, [1, 4, 7]] = torch.tensor([3.0, 1.0, 2.0])
+    scores[1, 2] = 1
+    scores[2, 4] = 1
+    scores[3, :6] = torch.tensor([6.0, 5, 1, 4, 3, 2])
+    assert accepted_ranks(scores, prompts).tolist() == [1, 0, 0, 5]
+
+
+def test_backgrounds_of_real_pictures_are_read():
+    rows = members("seen")[::30]
+    backgrounds = sample_backgrounds(rows, generator())
+    for size in (32, 128):
+        pictures = to_uint8(compose(draw(rows, size), backgrounds))
+        assert (read_backgrounds(pictures) == backgrounds).float().mean() > 0.99
+
+
+def test_natural_rows_are_over_prompts(monkeypatch):
+    """Of three prompts, one is right twice, one once, and one never."""
+    prompts = (
+        Natural("a crab", ("crab",), None),
+        Natural("a dog on red", ("dog",), list(BACKGROUNDS).index("red")),
+        Natural("猫", ("cat",), None),
+    )
+    place = {name.name: i for i, name in enumerate(known_names())}
+    scores = torch.zeros(6, len(place))
+    scores[[0, 3, 1], [place["crab"], place["crab"], place["dog"]]] = 1
+    images = torch.full((6, 3, 128, 128), 255, dtype=torch.uint8)
+    images[4, 1:] = 0  # the second picture of the dog is on red
+    monkeypatch.setattr(natural, "natural_prompts", lambda: prompts)
+    monkeypatch.setattr(natural, "draw_natural", lambda *_: images)
+    monkeypatch.setattr(natural, "read_all", lambda *_: (scores, None))
+    found = {row["name"]: (row["accuracy"], row["n"]) for row in natural_rows(None, None)}
+    assert found == {
+        "name top-1": (0.5, 3),
+        "name top-5": (0.5, 3),
+        "name top-1, English": (0.75, 2),
+        "name top-5, English": (0.75, 2),
+        "name top-1, Chinese": (0, 1),
+        "name top-5, Chinese": (0, 1),
+        "background right, named": (0.5, 1),
+        "background white, none named": (1, 2),
+    }
+
+
+def test_natural_prompts_are_drawn_twice_and_on_request_only(weights, monkeypatch):
+    assert "natural" not in report.WHAT and report.ON_REQUEST == ("natural",)
+    some = natural_prompts()[:2]
+    monkeypatch.setattr(natural, "natural_prompts", lambda: some)
+    drawn = []
+    draw_prompts = natural.draw_prompts
+
+    def watched(dalle2, prompts, *args, **options):
+        drawn.extend(prompts)
+        return draw_prompts(dalle2, prompts, *args, **options)
+
+    monkeypatch.setattr(natural, "draw_prompts", watched)
+    rows = list(report.evaluate(weights, CPU, ["natural"], 1, 0))
+    assert drawn == [one.prompt for one in some] * 2
+    assert {row["what"] for row in rows} == {"natural"} and rows[0]["n"] == 2
+    assert all(0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 for row in rows)
 
 
 def refused(capsys, *command) -> str:

@@ -22,20 +22,21 @@ from minidalle2.worlds.emoji.backgrounds import (
     rank_backgrounds,
     sample_backgrounds,
 )
+from minidalle2.worlds.emoji.called import called, claimed, lists, tells
 from minidalle2.worlds.emoji.captions import (
     CHINESE,
+    STYLE_ALONE,
+    STYLELESS,
+    TYPING_ERRORS,
     caption,
     describe,
-    keywords,
-    kind_of,
-    spoken,
-    with_article,
 )
 from minidalle2.worlds.emoji.drawings import pictures
 from minidalle2.worlds.emoji.export import export
 from minidalle2.worlds.emoji.jitter import jitter
-from minidalle2.worlds.emoji.names import drawings, names
+from minidalle2.worlds.emoji.names import Drawing, drawings, names
 from minidalle2.worlds.emoji.near_misses import GROUP, sample_near_misses, sample_sheet
+from minidalle2.worlds.emoji.nouns import class_of, kind_of, spoken, with_article
 from minidalle2.worlds.emoji.splits import (
     SPLITS,
     held_out_names,
@@ -44,6 +45,7 @@ from minidalle2.worlds.emoji.splits import (
     members,
     split_of,
 )
+from minidalle2.worlds.emoji.wording import GRAMMARS
 from minidalle2.worlds.emoji.words import BACKGROUNDS, STYLES, WHITE
 from minidalle2.worlds.emoji.world import Emoji
 
@@ -134,13 +136,21 @@ def test_no_training_caption_tells_a_held_out_name():
     )
     chinese = [n.name_zh for n in held_out]
     for _, _, text in captions_of("train"):
-        assert not english.search(text), text
+        assert not english.search(text.replace("_", " ")), text
         assert not any(word in text for word in chinese), text
     for i in members("train").tolist():  # by construction: whatever caption, it is made of these
-        said = [spoken(drawings()[i].name.name), *keywords(drawings()[i].name)[0]]
-        said_zh = [drawings()[i].name.name_zh, *keywords(drawings()[i].name)[1]]
-        assert not any(english.search(words) for words in said)
-        assert not any(word in words for word in chinese for words in said_zh)
+        name = drawings()[i].name
+        said, said_zh = (language.everything() for language in called(name))
+        for words in (spoken(name.name), *said):
+            assert not english.search(words.replace("_", " "))
+        assert not any(word in words for word in chinese for words in (name.name_zh, *said_zh))
+
+
+def test_what_tells_a_held_out_name():
+    assert (
+        tells("a hot dog please") and tells(":hot_dog:") and tells("画热狗") and tells("weary cat")
+    )
+    assert not tells("a hot doggy") and not tells("a dog") and not tells("a hot, red dog")
 
 
 def test_a_held_out_pair_is_never_said_in_training():
@@ -157,7 +167,8 @@ def test_a_held_out_pair_is_never_said_in_training():
 
 def words_of(name) -> set[str]:
     """'flat shoe' may say flat, and 'blob' is a keyword of some."""
-    return set(re.findall("[a-z]+", " ".join((spoken(name.name), *name.keywords)).lower()))
+    texts = (spoken(name.name), *called(name)[0].everything(), *called(name)[1].everything())
+    return set(re.findall("[a-z]+", " ".join(texts)))
 
 
 def test_unknown_split_is_one_sentence():
@@ -168,33 +179,128 @@ def test_unknown_split_is_one_sentence():
 # --- captions -----------------------------------------------------------------------------------
 
 
+def colour_words(background: int, chinese: bool) -> str:
+    rule = GRAMMARS[chinese].rules[COLOURS[background]]
+    return "|".join(sorted(("".join(one.parts) for one in rule), key=len, reverse=True))
+
+
+def said_background(text: str) -> str:
+    """The colour of the background that a caption says, or ''."""
+    for i, colour in enumerate(COLOURS):
+        words = colour_words(i, chinese=False)
+        english = (
+            rf"\b({words}) background|background is ({words})\b"
+            rf"|\bon ({words})($|[,:!?.]| please| thanks| pls)"
+        )
+        words = colour_words(i, chinese=True)
+        chinese = rf"(?<!粉)({words})(底|的?背景)|背景[为是]?({words})"
+        if re.search(english, text) or re.search(chinese, text):
+            return colour
+    return ""
+
+
 @pytest.mark.parametrize("split", ["train", "pairs", "names"])
 def test_captions_tell_what_is_shown(split):
-    by_name, nameless = 0, 0
-    for (name, style), background, text in captions_of(split, 6_000):
+    alone, kinds, rng, n = 0, Counter(), random.Random(1), 6_000
+    for (name, style), background, _ in captions_of(split, n):
+        text = caption(Drawing(name, style), background, rng)
         chinese = bool(HAN.search(text))
-        thing = name.name_zh.lower() if chinese else spoken(name.name)
-        known = keywords(name)[chinese]
-        told = thing in text
-        by_name += told
-        alone = not told and (f"{style} style" in text or f"{style}风格" in text)
-        nameless += alone
-        assert told or alone or any(word in text for word in known), (name, text)
-        colour = BACKGROUNDS[COLOURS[background]][0] if chinese else COLOURS[background]
-        says = (colour + "背景" in text) if chinese else (f"{colour} background" in text)
-        assert says or background == WHITE, text
-        assert text == text.lower() == text.strip() and "{" not in text and "  " not in text
-    assert by_name + nameless > 0.78 * 6_000
-    assert 0.02 * 6_000 < nameless < 0.06 * 6_000
+        own = name.name_zh.lower() if chinese else spoken(name.name)
+        known = called(name)[chinese]
+        told = {
+            "name": own in text,
+            "noun": any(word in text for word in (*known.nouns, *known.words)),
+            "saying": any(word in text for word in known.sayings),
+            "code": any(word in text for word in known.codes),
+            "keyword": any(word in text for word in known.keywords),
+        }
+        kinds.update(kind for kind, is_told in told.items() if is_told)
+        style_only = not any(told.values())
+        if style_only:
+            assert f"{style} style" in text or f"{style}风格" in text or f"{style} emoji" in text
+        alone += style_only
+        said = said_background(text)
+        assert said == COLOURS[background] or (not said and background == WHITE), text
+        assert text == text.lower() == text.strip() and not re.search(r"[{\[\]}]|  ", text)
+    assert 0.6 * STYLE_ALONE * n < alone < 1.2 * STYLE_ALONE * n
+    assert kinds["name"] > 0.4 * n and kinds["noun"] > 0.15 * n and kinds["keyword"] > 0.2 * n
+    assert kinds["code"] > 0.01 * n
+    if split != "names":  # what people say is of names with training pictures
+        assert kinds["saying"] > 0.02 * n
 
 
 def test_shares_of_languages_styles_and_backgrounds():
     rows = captions_of("train")
     n = len(rows)
     assert sum(bool(HAN.search(text)) for *_, text in rows) / n == pytest.approx(CHINESE, abs=0.02)
-    assert sum(d.style in text for d, _, text in rows) / n == pytest.approx(0.75, abs=0.02)
+    styled = sum(d.style in text for d, _, text in rows) / n
+    assert styled == pytest.approx(1 - STYLELESS, abs=0.02)
     assert sum(b == WHITE for _, b, _ in rows) / n == pytest.approx(0.5, abs=0.02)
     assert len({text for *_, text in rows}) > 0.8 * n
+
+
+def test_a_few_captions_have_a_typing_error():
+    shown, n = [drawings()[i] for i in members("train")[:2_000].tolist()], 2_000
+    known = {word for d in shown for word in words_of(d.name)} | set(STYLES)
+    said = describe(shown, [WHITE] * n, random.Random(5))
+    exact = [caption(d, WHITE, random.Random(6)) for d in shown]
+    vocabulary = {
+        w
+        for text in (*exact, *describe(shown, [WHITE] * n, random.Random(7), True))
+        for w in re.findall("[a-z]+", text)
+    } | known
+    odd = sum(bool(set(re.findall("[a-z]+", text)) - vocabulary) for text in said)
+    assert 0.2 * TYPING_ERRORS * n < odd < 2 * TYPING_ERRORS * n
+
+
+def captions_for(name: str, n: int = 4_000) -> str:
+    """Many captions of a drawing, one in each line."""
+    drawing = next(d for d in drawings() if spoken(d.name.name) == name)
+    rng = random.Random(0)
+    return "\n".join(caption(drawing, WHITE, rng) for _ in range(n))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("hot beverage", {"a cup of coffee", ":coffee:", "coffee", "一杯咖啡", "咖啡"}),
+        ("birthday cake", {"happy birthday", "生日快乐", "a birthday cake", "画生日蛋糕"}),
+        ("open book", {"a book", "book", "一本书"}),
+        ("mobile phone", {"a phone", "phone", "手机", "iphone"}),
+        ("wrapped gift", {"a gift", "a present", ":gift:", "礼物"}),
+        ("honeybee", {"a bee", "a honeybee", "一只蜜蜂"}),
+        ("grinning face", {"a happy face", "一个笑脸"}),
+        ("dog", {"draw a dog", "a dog please", "show me a dog", "一只小狗", "画一只狗"}),
+        ("cat", {"a cat", "kitty", "猫", "一只猫", "一只小猫"}),
+        ("thumbs up", {":thumbsup:", ":+1:", "good job"}),
+    ],
+)
+def test_captions_are_what_people_type(name, expected):
+    said = captions_for(name)
+    assert {text for text in expected if text not in said} == set()
+
+
+def test_a_claimed_keyword_stands_alone_for_the_names_that_claim_it():
+    assert {"heart", "coffee", "生日快乐", "book"} <= claimed() and "animal" not in claimed()
+    alone = {n.name for n in names() if "heart" in called(n)[0].alone}
+    assert alone == {"red heart"}
+    assert sum("heart" in called(n)[0].keywords for n in names()) > 30
+
+
+@pytest.mark.parametrize("file", ["things.txt", "sayings.txt"])
+def test_everyday_words_are_of_names_with_training_pictures(file):
+    trained = {spoken(drawings()[i].name.name) for i in members("train").tolist()}
+    assert set(lists(file)) <= trained, set(lists(file)) - trained
+    for name, texts in lists(file).items():
+        assert not any(tells(text) for text in texts), name
+        assert all(text == text.strip().lower() and text for text in texts), name
+
+
+@pytest.mark.parametrize("chinese", [False, True])
+def test_grammars_have_a_rule_for_each_class_and_colour(chinese):
+    rules = GRAMMARS[chinese].rules
+    assert {class_of(name.subgroup) for name in names()} | set(COLOURS) <= set(rules)
+    assert not GRAMMARS[chinese].families
 
 
 def test_says_all_names_style_and_background():
@@ -203,7 +309,7 @@ def test_says_all_names_style_and_background():
         for seed in range(4):
             text = caption(drawings()[i], WHITE, random.Random(seed), says_all=True)
             chinese = bool(HAN.search(text))
-            assert style in text and ("白色背景" if chinese else "white background") in text
+            assert style in text and said_background(text) == "white"
             assert (name.name_zh.lower() if chinese else spoken(name.name)) in text
 
 
@@ -269,19 +375,15 @@ def corners_are(image, rgb) -> bool:
     return bool((corners - torch.tensor(rgb)[:, None]).abs().amax(0).min() < 1)
 
 
-def test_backgrounds_are_truly_there():
+def test_backgrounds_are_truly_there(monkeypatch):
+    monkeypatch.setattr("minidalle2.worlds.emoji.captions.TYPING_ERRORS", 0)
     world, g = Emoji(), generator(3)
     images, captions = world.captioned(600, g, split="seen")
     found, true = Counter(), 0
     for image, text in zip(images, captions, strict=True):
-        for english, (chinese, rgb) in BACKGROUNDS.items():
-            if f"{english} background" in text or f"{chinese}背景" in text:
-                found[english] += 1
-                true += corners_are(image, rgb)
-                break
-        else:
-            found["unsaid"] += 1
-            true += corners_are(image, (255, 255, 255))
+        said = said_background(text)
+        found[said or "unsaid"] += 1
+        true += corners_are(image, BACKGROUNDS[said or "white"][1])
     assert true >= 595
     assert set(found) == {*BACKGROUNDS, "unsaid"}
 

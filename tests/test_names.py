@@ -10,9 +10,10 @@ from tiny_model import save_tiny
 from minidalle2.commands.cli import main
 from minidalle2.commands.options import advice_of, similar_words, weights_of
 from minidalle2.worlds.emoji import requests
-from minidalle2.worlds.emoji.captions import describe
+from minidalle2.worlds.emoji.captions import caption
 from minidalle2.worlds.emoji.names import Drawing, hidden, names, requestable
 from minidalle2.worlds.emoji.requests import advice, is_unknown, nearest, thing_of
+from minidalle2.worlds.emoji.splits import held_out_names
 from minidalle2.worlds.emoji.words import BACKGROUNDS
 
 
@@ -68,7 +69,7 @@ def test_names_suggests_the_nearest(capsys):
         ("a red heart on a red background", "red heart"),
         ("noto style", ""),
         ("一只noto风格的狗，蓝色背景", "狗"),
-        ("红色背景上的openmoji表情：红苹果、吃", "表情：红苹果、吃"),
+        ("红色背景上的openmoji表情：红苹果、吃", "红苹果、吃"),
         ("an emoji in noto style", ""),
         ("螃蟹的表情", "螃蟹"),
         ("a photo of a cat", "cat"),
@@ -77,6 +78,13 @@ def test_names_suggests_the_nearest(capsys):
         ("one o'clock", "one o'clock"),
         ("a button (blood type)", "a button (blood type)"),
         ("两颗心", "两颗心"),
+        ("draw a dog please", "dog"),
+        ("Can you show me a cup of coffee on a dark background?", "coffee"),
+        ("on pink: grey heart", "grey heart"),
+        ("给我一杯咖啡", "咖啡"),
+        ("请画一个笑脸，背景是蓝色", "笑脸"),
+        ("happy birthday!", "happy birthday"),
+        ("please draw a blue apple please", "blue apple"),
     ],
 )
 def test_the_thing_of_a_prompt(prompt, thing):
@@ -84,15 +92,21 @@ def test_the_thing_of_a_prompt(prompt, thing):
 
 
 def test_no_training_caption_asks_for_something_unknown():
-    """Captions with every name, of all phrasings, English and Chinese."""
-
+    """Captions with every seventh name, of all phrasings, English and Chinese."""
     rng = random.Random(0)
-    some = requestable()[::7]
-    drawings = [Drawing(name, name.styles[0]) for name in some for _ in range(4)]
-    backgrounds = [rng.randrange(len(BACKGROUNDS)) for _ in drawings]
-    captions = describe(drawings, backgrounds, rng)
-    unknown = [text for text in captions if is_unknown(thing_of(text))]
-    assert unknown == []
+    some = [name for name in requestable() if name.key not in held_out_names()][::7]
+    for name in some:
+        for _ in range(3):
+            text = caption(Drawing(name, name.styles[0]), rng.randrange(len(BACKGROUNDS)), rng)
+            assert not is_unknown(thing_of(text)), (name.name, text, thing_of(text))
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["a cup of coffee", "咖啡", "happy birthday", "a person with a beard", ":thumbsup:", "小狗"],
+)
+def test_what_captions_say_is_known(prompt):
+    assert not is_unknown(thing_of(prompt))
 
 
 @pytest.mark.parametrize(
@@ -100,14 +114,12 @@ def test_no_training_caption_asks_for_something_unknown():
     [
         ("a zebrra", "zebra"),
         ("a blue apple", "red apple"),
-        ("a cup of coffee", "hot beverage"),
-        ("咖啡", "hot beverage"),
         ("🍎", "red apple"),
         ("I ❤️ you", "red heart"),
-        ("happy birthday", "birthday cake"),
-        ("a puppy", "dog face"),
         ("a france flag", "flag in hole"),
-        ("a person with a beard", "person with beard"),
+        ("a cup of coffe", "hot beverage"),
+        ("a birthday pony", "birthday cake"),
+        ("一只飞狗", "dog"),
     ],
 )
 def test_the_nearest_names(prompt, near):

@@ -33,6 +33,8 @@ STYLES = {
     "flat": ("@iconify-json/fluent-emoji-flat", "@iconify-json/fluent-emoji-flat"),
 }
 NAMES_PACKAGE = "emojibase-data"
+# Files of emojibase-data with the shortcodes of chat systems: GitHub, Slack, JoyPixels, and others.
+SHORTCODES = ("github", "iamcal", "joypixels", "emojibase", "cldr")
 # Drawings of noto-v1 that have an older name there: name today → older name. Other drawings with an
 # older name are left out, because they show something else: dizzy-face has spiral eyes,
 # question-mark is blue, and pistol is a gun.
@@ -124,6 +126,7 @@ def read_names(archive: Path) -> list[dict]:
     """
     groups = read_json(archive, "meta/groups.json")
     chinese = {row["hexcode"]: row for row in read_json(archive, "zh/data.json")}
+    shortcodes = read_shortcodes(archive)
     rows = []
     for row in sorted(read_json(archive, "en/data.json"), key=lambda row: row.get("order", 0)):
         group = groups["groups"].get(str(row.get("group")), "component")
@@ -143,9 +146,20 @@ def read_names(archive: Path) -> list[dict]:
                 "tier": tier_of(row["label"], group, subgroup),
                 "name_zh": zh["label"],
                 "keywords_zh": zh.get("tags", []),
+                "shortcodes": shortcodes[row["hexcode"]],
             }
         )
     return rows
+
+
+def read_shortcodes(archive: Path) -> dict[str, list[str]]:
+    """Codepoints → the shortcodes of all chat systems, each shortcode once."""
+    found: dict[str, dict[str, None]] = {}
+    for system in SHORTCODES:
+        for code, said in read_json(archive, f"en/shortcodes/{system}.json").items():
+            said = [said] if isinstance(said, str) else said
+            found.setdefault(code, {}).update(dict.fromkeys(said))
+    return {code: list(said) for code, said in found.items()}
 
 
 def tier_of(label: str, group: str, subgroup: str) -> str:

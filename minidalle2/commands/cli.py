@@ -266,8 +266,8 @@ def add_evaluate(commands: Commands) -> None:
         metavar="LIST",
         help="all, or a list with commas. Of shapes: judge,clip,probe,prompts,manipulations. Of "
         "emoji: judge,clip,prompts,copying,manipulations. Not part of all are the experiments with "
-        "shapes: probes for all of them, or some of rows,pca,attack,binding,words,guidance "
-        "(default all)",
+        "shapes: probes for all of them, or some of rows,pca,attack,binding,words,guidance; and "
+        "natural of emoji: prompts as people type them (default all)",
     )
     parser.add_argument(
         "-n",

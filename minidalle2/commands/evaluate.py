@@ -26,7 +26,7 @@ HEADER = f"{'what':13}  {'name':42}  {'split':12}  {'n':>6}  {'accuracy':>8}  95
 def run(args: Namespace) -> None:
     world = definition(args.world)
     report = world.report
-    what = chosen(args.what, report.what, report.probes)
+    what = chosen(args.what, report.what, report.probes, report.by_name)
     device = pick_device(args.device)
     folder = weights_of(args.world, args.weights)
     if args.pictures and not report.sheets:
@@ -73,18 +73,25 @@ def folder_of_sheets(path: Path | None, names: tuple[str, ...]) -> Iterator[Path
                 replace(existing(sheets), Path(temporary), folder)
 
 
-def chosen(text: str, known: tuple[str, ...], probes: tuple[str, ...] = ()) -> list[str]:
+def chosen(
+    text: str,
+    known: tuple[str, ...],
+    probes: tuple[str, ...] = (),
+    by_name: tuple[str, ...] = (),
+) -> list[str]:
     """'prompts,clip' → ['prompts', 'clip'].
 
     `all` means all names in `known`. `probes` means all names in `probes`, which are experiments
-    with the weights and do not measure their quality. Raises ValueError for an unknown name.
+    with the weights and do not measure their quality. Names in `by_name` belong to neither. Raises
+    ValueError for an unknown name.
     """
     together = {"all": known} | ({"probes": probes} if probes else {})
     names = [name.strip() for name in text.split(",")]
     what = [part for name in names for part in together.get(name, (name,))]
     for name in what:
-        if name not in (*known, *probes):
+        if name not in (*known, *probes, *by_name):
             also = f", probes or some of {','.join(probes)}" if probes else ""
+            also += f", {','.join(by_name)}" if by_name else ""
             raise ValueError(
                 f"can't evaluate {name!r}; --what takes all or some of {','.join(known)}{also}"
             )

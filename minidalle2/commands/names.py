@@ -4,8 +4,8 @@ import os
 import sys
 from argparse import Namespace
 
-from minidalle2.worlds.emoji.captions import spoken
 from minidalle2.worlds.emoji.names import names, requestable
+from minidalle2.worlds.emoji.nouns import spoken
 from minidalle2.worlds.emoji.requests import label, matching, nearest
 from minidalle2.worlds.emoji.words import NOT_INCLUDED
 

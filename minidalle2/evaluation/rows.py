@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 
-def row(what: str, name: str, split: str, right: int, n: int) -> dict:
+def row(what: str, name: str, split: str, right: float, n: int) -> dict:
     """A share of n with Wilson's interval → {what, name, split, n, accuracy, low, high}."""
     low, high = wilson_interval(right, n)
     return {
@@ -64,7 +64,7 @@ def gap_row(what: str, name: str, first: dict, second: dict) -> dict:
     return value_row(what, name, first["split"], a - b, first["n"], low, high)
 
 
-def wilson_interval(right: int, n: int) -> tuple[float, float]:
+def wilson_interval(right: float, n: int) -> tuple[float, float]:
     """The 95 % interval of a share. It stays within [0, 1], also for shares near 0 or 1."""
     z, share = 1.96, right / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)

@@ -16,6 +16,7 @@ class Report:
     # (dalle2, judge, kind of prompts, n, seed, sampling) → how many pictures follow their prompt
     prompt_row: Callable[..., dict] | None = None
     probes: tuple[str, ...] = ()  # experiments that are measured on request only
+    by_name: tuple[str, ...] = ()  # measured only if they are named, not by `all` or `probes`
     sheets: tuple[str, ...] = ()  # names of all sheets of pictures that `evaluate` can write
 
 

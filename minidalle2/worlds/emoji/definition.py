@@ -1,7 +1,7 @@
 """The definition of the emoji world for the commands."""
 
 from minidalle2.worlds.definition import Definition, Exporter, Report
-from minidalle2.worlds.emoji.evaluation.report import SHEETS, WHAT, evaluate
+from minidalle2.worlds.emoji.evaluation.report import ON_REQUEST, SHEETS, WHAT, evaluate
 from minidalle2.worlds.emoji.export import export
 from minidalle2.worlds.emoji.judge import JUDGE
 from minidalle2.worlds.emoji.names import licences
@@ -12,7 +12,7 @@ from minidalle2.worlds.emoji.world import Emoji
 EMOJI = Definition(
     open=Emoji,
     judge=JUDGE,
-    report=Report(WHAT, evaluate, sheets=SHEETS),
+    report=Report(WHAT, evaluate, probes=ON_REQUEST, sheets=SHEETS),
     exporter=Exporter(check_split, export),
     licences=licences,  # shared weights must credit the artists
     advice=advice,

@@ -15,13 +15,14 @@ class Name:
 
     key: str  # codepoints in hexadecimal, "1f980"
     char: str
-    name: str  # in CLDR's spelling; captions use `captions.spoken` of it
+    name: str  # in CLDR's spelling; captions use `nouns.spoken` of it
     keywords: tuple[str, ...]
     group: str
     subgroup: str
     tier: str  # core, symbols or clocks
     name_zh: str
     keywords_zh: tuple[str, ...]
+    shortcodes: tuple[str, ...]  # of chat systems, without colons
     styles: tuple[str, ...]  # those that have a drawing of it
 
 

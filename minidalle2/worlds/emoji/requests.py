@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 from functools import cache
 
-from minidalle2.worlds.emoji.captions import keywords, spoken
+from minidalle2.worlds.emoji.called import called
 from minidalle2.worlds.emoji.names import Name, requestable
-from minidalle2.worlds.emoji.words import BACKGROUNDS, NOT_INCLUDED, STYLES
+from minidalle2.worlds.emoji.nouns import spoken
+from minidalle2.worlds.emoji.readings import readings
+from minidalle2.worlds.emoji.splits import held_out_names
+from minidalle2.worlds.emoji.words import NOT_INCLUDED
 
 NEAREST = 3  # most names that a message suggests
 SAID = 5  # most prompts that a message mentions
@@ -16,25 +19,6 @@ SIMILAR = 0.86  # similarity from which an unknown word counts as misspelled
 ALIKE = 0.7  # similarity of a whole name from which the name is suggested
 HALF = 0.5  # share of the words from which a name is suggested
 IN_NAME, IN_KEYWORDS, WORD_IS_KEYWORD, THING_IS_KEYWORD = 1.0, 0.5, 0.5, 1.0  # what matches count
-
-_STYLES, _COLOURS = "|".join(STYLES), "|".join(BACKGROUNDS)
-_COLOURS_ZH = "|".join(zh for zh, _ in BACKGROUNDS.values())
-ARTICLE = re.compile(r"^(an?|the|some|one) ")
-# What a caption says besides the thing (captions.py), and other ways in which users say this.
-BESIDES = tuple(
-    re.compile(pattern)
-    for pattern in (
-        rf"(,| on an?| with an?| in front of an?)? ({_COLOURS}) background$",
-        rf"[，,]? ?({_COLOURS_ZH})背景(上的)?",
-        rf",? ?(in )?((a|the) )?\b({_STYLES}) style\b",
-        rf"[，,]? ?(?<![a-z])({_STYLES})(?![a-z]) ?(风格)?的?",
-        r"^(an? )?(emoji|drawing|picture|icon|photo) of ",
-        r"的?(表情符号|表情)$|^(an? )?emoji$",
-        ARTICLE.pattern,
-        r"^[一两](只|个|张|朵|条|辆|颗|头|杯|棵)",
-    )
-)
-BY_KEYWORDS = re.compile(r"^(emoji:|表情：) ?")  # then a caption names keywords only
 FILLERS = {"a", "an", "the", "of", "and", "or", "with", "in", "on", "to", "s"}
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
 
@@ -60,33 +44,53 @@ def advice(prompts: Iterable[str]) -> list[str]:
 
 
 def thing_of(prompt: str) -> str:
-    """'a noto drawing of a crab on a red background' → 'crab'; '' for a prompt without a thing."""
-    thing = " ".join(prompt.lower().split()).strip(".。!！ ")
-    for pattern in BESIDES:
-        if name := name_in(thing):  # "flat shoe" is a name, although flat is a style
-            return name
-        thing = pattern.sub(" ", thing).strip(" ,，")
-    return " ".join(thing.split())
+    """'draw a noto crab on a red background' → 'crab'; '' for a prompt without a thing.
 
-
-def name_in(thing: str) -> str:
-    """The thing, perhaps without its article, if it is a name of the world; else ''."""
-    texts = (thing, ARTICLE.sub("", thing))
-    return next((text for text in texts if singular(text) in by_name()), "")
+    A prompt can be read in several ways. The longest name is taken, such as "flat shoe" although
+    flat is a style. Without a name it is the longest noun, saying or keyword, and without these the
+    shortest thing that is known, or the shortest thing.
+    """
+    things = sorted(readings(prompt), key=len)
+    for known in (lambda thing: singular(thing) in by_name(), lambda thing: thing in all_words()):
+        found = [thing for thing in things if known(thing)]
+        if found:
+            return found[-1]
+    return next((thing for thing in things if not is_unknown(thing)), (things or [""])[0])
 
 
 def is_unknown(thing: str) -> bool:
-    """Whether a thing is neither a name nor a list of keywords of one name.
-
-    A single word is a list of keywords only after "emoji:".
-    """
-    bare = BY_KEYWORDS.sub("", thing)
-    parts = {part for part in re.split(r"[,，、] ?", bare) if part}
-    if not parts or singular(bare) in by_name():
+    """Whether a thing is neither a name nor made of words that one name is called."""
+    if not thing or singular(thing) in by_name() or thing in all_words():
         return False
-    if len(parts) == 1 and not BY_KEYWORDS.match(thing):
+    wanted = words_of(thing) - FILLERS
+    if not wanted or any(name.char.rstrip("\ufe0f") in thing for name in requestable()):
         return True
-    return not any(parts <= keywords_of(name) for name in requestable())
+    parts = {part for part in re.split("[、 ]", thing) if part}
+    return not any(
+        wanted <= english or parts <= chinese for english, chinese in words_of_trained_names()
+    )
+
+
+@cache
+def all_words() -> frozenset[str]:
+    """All that names with training pictures are called."""
+    return frozenset().union(*(keywords_of(name) for name in trained()))
+
+
+@cache
+def words_of_trained_names() -> list[tuple[set[str], set[str]]]:
+    """For each name, its English words, and its name, words and keywords in Chinese."""
+    found = []
+    for name in trained():
+        english, chinese = called(name)
+        texts = (spoken(name.name), *english.everything())
+        words = {word for text in texts for word in words_of(text)}
+        found.append((words, {name.name_zh.lower(), *chinese.everything()}))
+    return found
+
+
+def trained() -> list[Name]:
+    return [name for name in requestable() if name.key not in held_out_names()]
 
 
 @cache
@@ -153,8 +157,8 @@ def words_of_name(name: Name) -> set[str]:
 
 @cache
 def keywords_of(name: Name) -> set[str]:
-    english, chinese = keywords(name)
-    return {*english, *chinese}
+    """All that a name is called in both languages, besides the name itself."""
+    return {text for language in called(name) for text in language.everything()}
 
 
 @cache

@@ -75,6 +75,28 @@ KINDS = {
     "geometric": ("shape", "图形"),
 }
 
+# Beginning of the name of a Unicode subgroup → the class of its members. The rest are objects.
+# The grammars have a rule for each class: "a cup of [noun]", "一只[noun]".
+CLASSES = {
+    "face-": "face",
+    "cat-face": "animal",
+    "monkey-face": "animal",
+    "hand": "hand",
+    "body-parts": "hand",
+    "person": "person",
+    "family": "person",
+    "animal-": "animal",
+    "plant-": "plant",
+    "food-": "food",
+    "drink": "drink",
+    "place-": "place",
+    "transport-ground": "vehicle",
+    "transport-water": "vehicle",
+    "transport-air": "vehicle",
+    "clothing": "clothing",
+    "book-paper": "book",
+}
+
 # Names that have no article although they look singular.
 NO_ARTICLE = """
 rolling on the floor laughing, star-struck, zzz, hundred points, dashing away, dizzy, thumbs up,

@@ -27,7 +27,7 @@ from minidalle2.worlds.stored import shuffled, windows
 
 JITTERED = 0.5  # share of the training pictures; the others have the drawing's own size and place
 SEEN = 32  # pixels a side of CLIP's pictures
-VERSION = 1  # changes when the captions or backgrounds of a seed change
+VERSION = 2  # changes when the captions or backgrounds of a seed change
 CLOSEST = 1.7  # largest scale in CLIP's augmentation
 
 

@@ -15,11 +15,11 @@ from minidalle2.evaluation.drawn import BATCH, draw_prompts
 from minidalle2.storage.pictures import to_uint8
 from minidalle2.storage.progress import each
 from minidalle2.worlds.emoji.backgrounds import compose
-from minidalle2.worlds.emoji.captions import spoken, with_article
 from minidalle2.worlds.emoji.drawings import draw
 from minidalle2.worlds.emoji.judge import SIZE, Judge, read
 from minidalle2.worlds.emoji.labels import known_names, places_in, ranks, styles_of
 from minidalle2.worlds.emoji.names import Name, drawings
+from minidalle2.worlds.emoji.nouns import spoken, with_article
 from minidalle2.worlds.emoji.words import STYLES, WHITE
 
 LANGUAGES = ("English", "Chinese")
@@ -76,13 +76,19 @@ def real_pictures(rows: Tensor, size: int = SIZE) -> Tensor:
     return compose(draw(rows, size), torch.full_like(rows, WHITE))
 
 
-def judged(judge: Judge, rows: Tensor, images: Tensor) -> Reading:
-    """The reading of pictures (n, 3, S, S), in [-1, 1] or uint8, that should show `rows` (n,)."""
+def read_all(judge: Judge, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Pictures (n, 3, S, S), in [-1, 1] or uint8 → logits of names and styles, on the CPU."""
     parts = []
     for part in each(images.split(BATCH), "reading pictures"):
         part = part.float() / 127.5 - 1 if part.dtype == torch.uint8 else part
         parts.append(read(judge, part))
     name, style = (torch.cat(answers) for answers in zip(*parts, strict=True))
+    return name, style
+
+
+def judged(judge: Judge, rows: Tensor, images: Tensor) -> Reading:
+    """The reading of pictures (n, 3, S, S), in [-1, 1] or uint8, that should show `rows` (n,)."""
+    name, style = read_all(judge, images)
     return Reading(
         ranks(name, places_in(known_names(), rows)),
         ranks(style, styles_of(rows)),

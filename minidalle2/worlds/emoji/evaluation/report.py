@@ -17,6 +17,7 @@ from minidalle2.storage.progress import doing
 from minidalle2.worlds.emoji.evaluation.copying import copying_rows, copying_sheet
 from minidalle2.worlds.emoji.evaluation.manipulations import manipulation_rows
 from minidalle2.worlds.emoji.evaluation.naming import naming_rows
+from minidalle2.worlds.emoji.evaluation.natural import natural_rows
 from minidalle2.worlds.emoji.evaluation.prompts import (
     LANGUAGES,
     Drawn,
@@ -31,6 +32,7 @@ from minidalle2.worlds.emoji.labels import core_members, scored
 from minidalle2.worlds.emoji.names import drawings, licences
 
 WHAT = ("judge", "clip", "prompts", "copying", "manipulations")
+ON_REQUEST = ("natural",)  # measured only if it is asked for, so that nothing is tuned with it
 SPLITS = ("seen", "pairs")  # splits with names that the judge knows
 REAL = 2_000  # real drawings of each split that the judge reads, at most
 IN_SHEET, COLUMNS = 48, 8
@@ -52,11 +54,11 @@ def evaluate(
     zero-shot naming, which needs only the tokenizer and CLIP. `prompts`: the accuracy of pictures
     drawn from n prompts, for each language and split. `copying`: the share of near-copies of
     training pictures among the pictures drawn for held-out pairs. `manipulations`: n drawings with
-    another style. Sheets of the drawn pictures are written to the folder `pictures`, if it is
-    given.
+    another style. `natural`: prompts as people type them, all of them whatever n is. Sheets of the
+    drawn pictures are written to the folder `pictures`, if it is given.
     """
-    draws = bool({"prompts", "copying", "manipulations"} & set(what))
-    reads = bool({"judge", "prompts", "manipulations"} & set(what))
+    draws = bool({"prompts", "copying", "manipulations", "natural"} & set(what))
+    reads = bool({"judge", "prompts", "manipulations", "natural"} & set(what))
     with doing("loading the weights"):
         dalle2 = DALLE2.load(folder, device) if draws else None
         judge = judge_beside(JUDGE, "emoji", folder, device) if reads else None
@@ -91,6 +93,8 @@ def evaluate(
         yield from copying_rows(made)
     if "manipulations" in what:
         yield from manipulation_rows(dalle2, judge, n, seed)
+    if "natural" in what:
+        yield from natural_rows(dalle2, judge)
 
 
 def prompt_rows(judge: Judge, drawn: Drawn, split: str, language: str) -> Iterator[dict]:
