@@ -65,10 +65,20 @@ def is_unknown(thing: str) -> bool:
     wanted = words_of(thing) - FILLERS
     if not wanted or any(name.char.rstrip("\ufe0f") in thing for name in requestable()):
         return True
-    parts = {part for part in re.split("[、 ]", thing) if part}
     return not any(
-        wanted <= english or parts <= chinese for english, chinese in words_of_trained_names()
+        wanted <= english or is_made_of(thing, chinese)
+        for english, chinese in words_of_trained_names()
     )
+
+
+def is_made_of(thing: str, words: set[str]) -> bool:
+    """Whether a Chinese text consists of these words, with or without spaces or 、 between them.
+
+    Long words are removed first, because a word may contain another one.
+    """
+    for word in sorted(words, key=len, reverse=True):
+        thing = thing.replace(word, "")
+    return not thing.strip("、 ")
 
 
 @cache
