@@ -84,6 +84,11 @@ def prepared(weights: Path, run: Path, *names: str) -> Path:
     return run
 
 
+def run_for(stage: str, weights: Path, run: Path) -> Path:
+    """A run in which the stage can be trained: the other stages need a CLIP."""
+    return prepared(weights, run) if stage == "clip" else prepared(weights, run, "clip")
+
+
 def trained(stage, pictures, run, weights, stop_at=None, loop=train_stage) -> list[float]:
     """→ the losses."""
     losses, steps = [], loop(stage, Folder(pictures), run, "smoke", CPU, weights=weights)
@@ -224,10 +229,7 @@ def test_a_release_keeps_the_licences(tuned, tmp_path):
 
 @pytest.mark.parametrize("stage", TRAINED)
 def test_a_resumed_training_is_the_same_to_the_bit(stage, weights, pictures, tmp_path):
-    once, twice = (prepared(weights, tmp_path / name) for name in ("once", "twice"))
-    if stage != "clip":
-        for folder in (once, twice):
-            shutil.copytree(weights / "clip", folder / "clip")
+    once, twice = (run_for(stage, weights, tmp_path / name) for name in ("once", "twice"))
     losses = trained(stage, pictures, once, weights)
     assert trained(stage, pictures, twice, weights, stop_at=2) == losses[:2]
     assert trained(stage, pictures, twice, weights) == losses[2:]
@@ -237,10 +239,7 @@ def test_a_resumed_training_is_the_same_to_the_bit(stage, weights, pictures, tmp
 
 @pytest.mark.parametrize("stage", TRAINED)
 def test_the_loop_for_several_processes_starts_equally(stage, weights, pictures, tmp_path):
-    plain, scaled = (prepared(weights, tmp_path / name) for name in ("plain", "scaled"))
-    if stage != "clip":
-        for folder in (plain, scaled):
-            shutil.copytree(weights / "clip", folder / "clip")
+    plain, scaled = (run_for(stage, weights, tmp_path / name) for name in ("plain", "scaled"))
     losses = trained(stage, pictures, plain, weights)
     others = trained(stage, pictures, scaled, weights, loop=scale_loop.train_stage)
     assert losses == pytest.approx(others, rel=1e-4)

@@ -182,8 +182,7 @@ def add_train(commands: Commands) -> None:
         choices=("smoke", "laptop", "full", "finetune"),
         help="smoke: seconds, only shows that training runs; laptop: `all` takes about 40 minutes "
         "on 2 CPU cores; full: takes longer and draws better, for a GPU or overnight; finetune: "
-        "needs --from, `all` takes about 10 minutes on 2 CPU cores (default: finetune with --from, "
-        "else laptop)",
+        "short, needs --from (default: finetune with --from, else laptop)",
     )
     parser.add_argument(
         "--minutes",

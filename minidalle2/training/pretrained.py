@@ -29,8 +29,7 @@ CLASSES = {  # of the stages that can start from pretrained weights
     "upsampler64": (UpsamplerConfig, Upsampler),
     "upsampler128": (UpsamplerConfig, Upsampler),
 }
-# `train all` copies these. They enlarge the pictures of other worlds well, and the decoder needs
-# the time more.
+# `train all` copies these, because the decoder needs the time more.
 COPIED = ("upsampler64", "upsampler128")
 LICENCES = "LICENSES"  # the folder with the credits of training pictures
 

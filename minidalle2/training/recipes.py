@@ -36,7 +36,8 @@ SMOKE = {
     stage: replace(recipe, steps=4, batch_size=8, warmup_steps=2)
     for stage, recipe in LAPTOP.items()
 }
-# From pretrained weights, on 200 to 2,000 pictures, in about ten minutes on 2 CPU cores. The rates
+# From pretrained weights, on 200 to 2,000 pictures. It is meant to take about ten minutes on 2 CPU
+# cores, which has not been measured. The rates
 # are lower than above, so that the networks keep what they know. CLIP would soon memorise so few
 # pictures. So it sees the fewest of them, augmented, and has more weight decay. Of 300 pictures it
 # sees each one about 40 times.

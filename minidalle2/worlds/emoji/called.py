@@ -76,10 +76,14 @@ def _claims(name: Name) -> tuple[tuple[tuple[str, ...], ...], ...]:
 @cache
 def claimed() -> frozenset[str]:
     """The names that training has, and their nouns, words and sayings, in both languages."""
-    trained = [name for name in requestable() if name.key not in held_out_names()]
-    own = {text for name in trained for text in (spoken(name.name), name.name_zh)}
-    parts = (part for name in trained for language in _claims(name) for part in language)
+    own = {text for name in trained() for text in (spoken(name.name), name.name_zh)}
+    parts = (part for name in trained() for language in _claims(name) for part in language)
     return frozenset(own.union(*parts))
+
+
+def trained() -> list[Name]:
+    """The names that have training pictures and can be asked for."""
+    return [name for name in requestable() if name.key not in held_out_names()]
 
 
 def _allowed(name: Name, texts: tuple[str, ...]) -> tuple[str, ...]:

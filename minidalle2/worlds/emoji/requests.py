@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 from functools import cache
 
-from minidalle2.worlds.emoji.called import called
+from minidalle2.worlds.emoji.called import called, trained
 from minidalle2.worlds.emoji.names import Name, requestable
 from minidalle2.worlds.emoji.nouns import spoken
 from minidalle2.worlds.emoji.readings import readings
-from minidalle2.worlds.emoji.splits import held_out_names
 from minidalle2.worlds.emoji.words import NOT_INCLUDED
 
 NEAREST = 3  # most names that a message suggests
@@ -97,10 +96,6 @@ def words_of_trained_names() -> list[tuple[set[str], set[str]]]:
         words = {word for text in texts for word in words_of(text)}
         found.append((words, {name.name_zh.lower(), *chinese.everything()}))
     return found
-
-
-def trained() -> list[Name]:
-    return [name for name in requestable() if name.key not in held_out_names()]
 
 
 @cache

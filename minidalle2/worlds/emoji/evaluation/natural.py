@@ -1,9 +1,9 @@
 """Prompts as people type them: does the judge read a name that the author of the prompt accepts?
 
 natural.jsonl has the prompts, the names that are accepted, and the background if the prompt names
-one. Otherwise the background should be white. Each prompt is drawn with two seeds, without any
-selection. The prompts are for measurements only. Nothing is tuned with them. Letters: P prompts, n
-pictures, S pixels a side.
+one. Otherwise the background should be white. Each prompt is drawn with two seeds and the default
+settings of `draw`. All pictures count. The prompts are for measurements only. Nothing is tuned with
+them. Letters: P prompts, n pictures, S pixels a side.
 """
 
 import json
