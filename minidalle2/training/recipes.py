@@ -37,10 +37,9 @@ SMOKE = {
     for stage, recipe in LAPTOP.items()
 }
 # From pretrained weights, on 200 to 2,000 pictures. It is meant to take about ten minutes on 2 CPU
-# cores, which has not been measured. The rates
-# are lower than above, so that the networks keep what they know. CLIP would soon memorise so few
-# pictures. So it sees the fewest of them, augmented, and has more weight decay. Of 300 pictures it
-# sees each one about 40 times.
+# cores, which has not been measured. The rates are lower than above, so that the networks keep what
+# they know. CLIP would soon memorise so few pictures. So it sees the fewest of them, augmented, and
+# has more weight decay. Of 300 pictures it sees each one about 40 times.
 FINETUNE = LAPTOP | {
     "clip": Recipe(
         steps=100, batch_size=128, learning_rate=2e-3, warmup_steps=20, weight_decay=0.1
